@@ -1,0 +1,1 @@
+"""The yamux multiplexer, sans I/O."""

@@ -1,0 +1,167 @@
+"""multistream-select 1.0: how the two ends of a stream agree on its protocol.
+
+A message is a varint length and a line that ends in a newline. The initiator of a tunnel does not wait: its header,
+its protocol and its first data leave together, and the answer is checked when it comes (libp2p connections spec,
+"multistream-select"; go-libp2p calls it lazy negotiation).
+"""
+
+from collections.abc import Callable
+
+from .errors import RemoteProtocolError
+
+HEADER = "/multistream/1.0.0"
+NOT_AVAILABLE = "na"
+LIST = "ls"
+MAX_LINE = 1024  # bytes; go-multistream refuses longer ones too
+MAX_PROPOSALS = 64  # protocols that a peer may try on one stream
+
+
+def encode_line(line: str) -> bytes:
+    """Return a message: the varint length of the line with its newline, and both."""
+    data = line.encode() + b"\n"
+    if len(data) < 0x80:
+        return bytes((len(data),)) + data
+    return bytes((len(data) & 0x7F | 0x80, len(data) >> 7)) + data
+
+
+class _Lines:
+    """Cuts incoming bytes into lines."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes | memoryview) -> None:
+        self._buffer += data
+
+    def next(self) -> str | None:
+        """Return the next line, or None until all of it has come."""
+        buffer = self._buffer
+        if not buffer:
+            return None
+        length, start = buffer[0], 1
+        if length & 0x80:
+            if len(buffer) < 2:
+                return None
+            length, start = length & 0x7F | buffer[1] << 7, 2
+        if not 0 < length <= MAX_LINE:
+            raise RemoteProtocolError(f"a multistream line claims {length} bytes")
+        if len(buffer) < start + length:
+            return None
+        line = bytes(buffer[start : start + length])
+        del buffer[: start + length]
+        if not line.endswith(b"\n"):
+            raise RemoteProtocolError("a multistream line has no newline")
+        try:
+            return line[:-1].decode()
+        except UnicodeDecodeError:
+            raise RemoteProtocolError("a multistream line is not text") from None
+
+    def rest(self) -> bytes:
+        """Return what came behind the lines taken so far."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+
+class Initiator:
+    """The end that opened the stream and wants one protocol.
+
+    Attributes:
+        agreed: True once the peer has taken the protocol, False once it has refused, None before.
+    """
+
+    def __init__(self, protocol: str) -> None:
+        self.agreed: bool | None = None
+        self._protocol = protocol
+        self._expected = [HEADER, protocol]
+        self._lines = _Lines()
+
+    def hello(self) -> bytes:
+        """Return what to send first; data may follow at once."""
+        return encode_line(HEADER) + encode_line(self._protocol)
+
+    def receive(self, data: bytes | memoryview) -> bytes:
+        """Take bytes of the answer; return what came behind it, once `agreed` is True.
+
+        Raises:
+            RemoteProtocolError: the peer does not speak multistream-select.
+        """
+        self._lines.feed(data)
+        while self.agreed is None:
+            line = self._lines.next()
+            if line is None:
+                return b""
+            if line == self._expected[0]:
+                self._expected.pop(0)
+                if not self._expected:
+                    self.agreed = True
+            elif line == NOT_AVAILABLE and self._expected == [self._protocol]:
+                self.agreed = False
+            else:
+                raise RemoteProtocolError("the peer answered with another protocol than the proposed one")
+        return self._lines.rest()
+
+
+class Responder:
+    """The end that accepted the stream and offers what it speaks.
+
+    Args:
+        speaks: tells whether a protocol is offered now.
+        offered: lists the protocols on request ("ls").
+
+    Attributes:
+        protocol: what was agreed on, None before.
+    """
+
+    def __init__(self, speaks: Callable[[str], bool], offered: Callable[[], list[str]]) -> None:
+        self.protocol: str | None = None
+        self._speaks = speaks
+        self._offered = offered
+        self._lines = _Lines()
+        self._greeted = False
+        self._proposals = 0
+
+    def receive(self, data: bytes | memoryview) -> tuple[bytes, bytes]:
+        """Take bytes from the initiator.
+
+        Returns:
+            What to answer, and what came behind the negotiation once `protocol` is set.
+
+        Raises:
+            RemoteProtocolError: the peer does not speak multistream-select, or tries too much.
+        """
+        self._lines.feed(data)
+        answer = b""
+        while self.protocol is None:
+            line = self._lines.next()
+            if line is None:
+                return answer, b""
+            answer += self._answer(line)
+        return answer, self._lines.rest()
+
+    def _answer(self, line: str) -> bytes:
+        if not self._greeted:
+            if line != HEADER:
+                raise RemoteProtocolError("the peer does not speak multistream-select 1.0")
+            self._greeted = True
+            return encode_line(HEADER)
+        self._proposals += 1
+        if self._proposals > MAX_PROPOSALS:
+            raise RemoteProtocolError("the peer tries too many protocols on one stream")
+        if line == LIST:
+            return _encode_list(self._offered())
+        if not self._speaks(line):
+            return encode_line(NOT_AVAILABLE)
+        self.protocol = line
+        return encode_line(line)
+
+
+def _encode_list(protocols: list[str]) -> bytes:
+    """Return the answer to "ls": one message that holds a message for every protocol, and a newline."""
+    body = b"".join(encode_line(protocol) for protocol in protocols) + b"\n"
+    size, prefix = len(body), bytearray()
+    while size >= 0x80:
+        prefix.append(size & 0x7F | 0x80)
+        size >>= 7
+    prefix.append(size)
+    return bytes(prefix) + body

@@ -1,0 +1,93 @@
+"""What can go wrong for a user: one sentence, a hint and an exit code each.
+
+The docstring of a class is the sentence that is shown when no closer one was given.
+"""
+
+from typing import ClassVar
+
+
+class PeerTunnelError(Exception):
+    """The tunnel failed."""
+
+    exit_code: ClassVar[int] = 1
+    hint: str = ""
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        """Say what happened and what to do about it.
+
+        message: one sentence; the docstring of the class when it is None.
+        hint: what the user can do; the hint of the class when it is None.
+        """
+        self.message = message if message is not None else (type(self).__doc__ or "")
+        if hint is not None:
+            self.hint = hint
+        super().__init__(self.message)
+
+
+class StoreError(PeerTunnelError):
+    """A file could not be read or written."""
+
+
+class IdentityError(PeerTunnelError):
+    """The identity file can't be used."""
+
+    hint = "Move the file away to get a new identity, or name another one with --identity."
+
+
+class NoNetwork(PeerTunnelError):
+    """This machine has no usable network address."""
+
+    hint = "Check the network, or name the address to use with --listen."
+
+
+class TunnelAborted(PeerTunnelError):
+    """The tunnel was cut before it had ended."""
+
+    hint = "What was received is incomplete; try again."
+
+
+class UsageError(PeerTunnelError):
+    """The command line makes no sense."""
+
+    exit_code = 2
+    hint = "See pt --help."
+
+
+class ConfigError(UsageError):
+    """The configuration file makes no sense."""
+
+    hint = "Correct the file, or name another one with --config."
+
+
+class NotFound(PeerTunnelError):
+    """The other side was not found in time."""
+
+    exit_code = 3
+    hint = "Check that the other side is running with the same id, or give its address with --peer."
+
+
+class Refused(PeerTunnelError):
+    """The other side refused the tunnel."""
+
+    exit_code = 4
+    hint = "Check the id or the link; the other side decides who may connect."
+
+
+class LocalPortError(PeerTunnelError):
+    """The local port can't be used."""
+
+    exit_code = 5
+    hint = "Choose another port; port 0 picks a free one."
+
+
+class TargetError(PeerTunnelError):
+    """The target could not be reached."""
+
+    exit_code = 6
+    hint = "Check that the target is running and listening there."
+
+
+class Interrupted(PeerTunnelError):
+    """Interrupted."""
+
+    exit_code = 130

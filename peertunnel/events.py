@@ -1,0 +1,131 @@
+"""What happened, as values: logs, --json and the terminal display are readers of this one stream."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Literal, TypeAlias
+
+from peertunnel.errors import PeerTunnelError
+
+Path: TypeAlias = Literal["direct", "punched", "relayed", "none"]
+Json: TypeAlias = str | int | float | list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened."""
+
+    kind: ClassVar[str]
+
+    def to_json(self) -> dict[str, Json]:
+        """Give the event as a JSON object: its kind first, then its fields under their own names."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values}}
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Event):
+    """The node is up: its peer id and the addresses that it announces."""
+
+    kind: ClassVar[str] = "ready"
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listening(Event):
+    """A local endpoint accepts connections; several endpoints are several events."""
+
+    kind: ClassVar[str] = "listening"
+    local: str
+
+
+@dataclass(frozen=True, slots=True)
+class PathChanged(Event):
+    """The best way to a peer is another one now; rtt_ms is its round trip in milliseconds, if measured."""
+
+    kind: ClassVar[str] = "path"
+    peer_id: str
+    path: Path
+    rtt_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelOpened(Event):
+    """A connection is bridged: on the consumer remote is who connected, on the provider the target."""
+
+    kind: ClassVar[str] = "tunnel-opened"
+    tunnel: int
+    peer_id: str
+    remote: str
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelClosed(Event):
+    """A bridged connection ended: payload bytes to and from the peer, and why."""
+
+    kind: ClassVar[str] = "tunnel-closed"
+    tunnel: int
+    sent_bytes: int
+    received_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pong(Event):
+    """A peer answered a ping in rtt_ms milliseconds."""
+
+    kind: ClassVar[str] = "pong"
+    peer_id: str
+    path: Path
+    address: str
+    rtt_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shared(Event):
+    """A link is ready to be given away; its secret is for stdout only, so the repr leaves it out."""
+
+    kind: ClassVar[str] = "shared"
+    link: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """Something is not as it should be, and the work goes on."""
+
+    kind: ClassVar[str] = "warning"
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorOccurred(Event):
+    """Something failed: the exit code that it would end the program with, a sentence and a hint."""
+
+    kind: ClassVar[str] = "error"
+    code: int
+    message: str
+    hint: str
+
+    @classmethod
+    def of(cls, error: PeerTunnelError) -> "ErrorOccurred":
+        """Report an error without raising it."""
+        return cls(error.exit_code, error.message, error.hint)
+
+
+Emit: TypeAlias = Callable[[Event], None]
+
+
+class Events:
+    """A fan-out: whatever is emitted reaches every reader, in the order in which they subscribed."""
+
+    def __init__(self, *readers: Emit) -> None:
+        self._readers = list(readers)
+
+    def subscribe(self, reader: Emit) -> None:
+        """Hand every event from now on to reader."""
+        self._readers.append(reader)
+
+    def __call__(self, event: Event) -> None:
+        """Emit one event."""
+        for reader in self._readers:
+            reader(event)

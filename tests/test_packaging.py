@@ -1,0 +1,106 @@
+"""What is built is what is in the checkout: as a source archive, a wheel, a zip on the path and an editable install."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NOT_SOURCES = shutil.ignore_patterns(".*", "build", "dist", "target", "*.egg-info", "__pycache__")
+
+
+def run(*command: str | Path, **env: str) -> str:
+    outcome = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=os.environ | env, timeout=120
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    return outcome.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to build in, since builds leave folders behind."""
+    copy = tmp_path_factory.mktemp("build") / "checkout"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=NOT_SOURCES)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def dist(checkout: Path) -> Path:
+    """Holds the source archive and the wheel that was built from that archive alone."""
+    run(sys.executable, "-m", "build", "--no-isolation", checkout)
+    return checkout / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(dist: Path) -> Path:
+    (built,) = dist.glob("peertunnel-*-py3-none-any.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def modules(checkout: Path) -> list[str]:
+    package = [str(p.relative_to(checkout)) for p in checkout.glob("peertunnel/**/*.py")]
+    return sorted(
+        package + [f"peertunnel/{p.relative_to(checkout)}" for p in checkout.glob("protocols/**/*.py")]
+    )
+
+
+def install(environment: Path, *what: str | Path) -> Path:
+    """Install into a new, empty environment and return its site-packages; setuptools is lent by this one."""
+    venv.create(environment, with_pip=False)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        environment,
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
+    run(*pip, *what, PYTHONPATH=sysconfig.get_path("purelib"))
+    (site,) = environment.glob("lib/python3*/site-packages")
+    return site
+
+
+def test_wheel_has_every_module_and_nothing_else(wheel: Path, modules: list[str]) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert files == {*modules, "peertunnel/py.typed"}
+
+
+def test_source_archive_has_both_folders_once(dist: Path) -> None:
+    (archive,) = dist.glob("peertunnel-*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "protocols/errors.py"} <= names
+    assert "peertunnel/protocols/errors.py" not in names
+
+
+def test_wheel_adds_one_name_to_site_packages(wheel: Path, tmp_path: Path) -> None:
+    site = install(tmp_path / "env", wheel)
+    assert {p.name for p in site.iterdir() if p.suffix != ".dist-info"} == {"peertunnel"}
+    assert (tmp_path / "env/bin/pt").exists()
+
+
+def test_editable_install_leads_back_to_the_checkout(checkout: Path, tmp_path: Path) -> None:
+    install(tmp_path / "env", "--editable", checkout)
+    show = "import importlib.util as u, peertunnel.protocols.errors as e; print(e.__file__, u.find_spec('protocols'))"
+    file, alone = run(tmp_path / "env/bin/python", "-P", "-c", show).split()
+    assert Path(file).resolve() == checkout / "protocols/errors.py"
+    assert alone == "None"
+
+
+def test_every_module_can_be_imported_from_a_zip(wheel: Path, modules: list[str]) -> None:
+    names = [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in modules]
+    load = f"import importlib; print(*(importlib.import_module(n).__file__ for n in {names!r}), sep='\\n')"
+    loaded = run(sys.executable, "-P", "-c", load, PYTHONPATH=str(wheel)).split()
+    assert loaded == [f"{wheel}/{path}" for path in modules]

@@ -56,7 +56,7 @@ def modules(checkout: Path) -> list[str]:
 def install(environment: Path, *what: str | Path) -> Path:
     """Install into a new, empty environment and return its site-packages; setuptools is lent by this one."""
     venv.create(environment, with_pip=False)
-    pip = [
+    pip: list[str | Path] = [
         sys.executable,
         "-m",
         "pip",

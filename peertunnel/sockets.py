@@ -1,0 +1,385 @@
+"""The local ends of tunnels: plain non-blocking sockets, listened on, accepted, dialled and closed.
+
+The data path wants sockets without a wrapper, so that is what these functions hand over.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, TypeAlias
+
+import trio
+
+from peertunnel.endpoints import Endpoint, TcpEndpoint, UnixEndpoint
+from peertunnel.errors import LocalPortError, TargetError
+
+BACKLOG = 4096  # connections; Linux's default for somaxconn, which Go uses too
+ACCEPT_BATCH = 64  # connections taken in a row before other tasks get their turn
+STARVED_PAUSE = 0.1  # seconds; as trio.serve_listeners waits when file descriptors run out
+PICK_TRIES = 20  # ports tried until one is free on every address
+DIAL_STAGGER = 0.25  # seconds between attempts; RFC 8305 section 5, Connection Attempt Delay
+UNIX_RETRY = 0.01  # seconds between attempts on a unix socket whose queue is full
+LOCK_WAIT = 2.0  # seconds; whoever holds the lock needs well under a millisecond
+
+# accept() also passes on what befell a connection while it waited (accept(2), "Error handling").
+_LOST_IN_QUEUE = frozenset(
+    {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH}
+    | {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT}
+)
+_STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
+
+_NO_SUCH_HOST = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
+_TCP_HINTS = {
+    errno.EADDRINUSE: "Another program listens there: choose another port, or 0 for a free one.",
+    errno.EACCES: "Ports below 1024 are root's: choose a higher one, or 0 for a free one.",
+    errno.EADDRNOTAVAIL: "This machine has no such address: name one that it has, or only a port.",
+}
+
+_Address: TypeAlias = tuple[
+    int, tuple[Any, ...]
+]  # address family, and the address as the socket module has it
+_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+
+
+async def listen(endpoint: Endpoint) -> list[socket.socket]:
+    """Listen on an endpoint: on loopback that is 127.0.0.1 and, where the machine has it, ::1 on the same port.
+
+    A unix socket gets mode 0600 and takes the place of one that nobody answers. Raises LocalPortError.
+    """
+    try:
+        if isinstance(endpoint, UnixEndpoint):
+            return [await _listen_unix(endpoint.path)]
+        return _listen_tcp(await _resolve(endpoint), tries=1 if endpoint.port else PICK_TRIES)
+    except (OSError, UnicodeError) as error:
+        message = f"Can't listen on {_called(endpoint)}: {_reason(error)}."
+        raise LocalPortError(message, hint=_listen_hint(endpoint, error)) from error
+
+
+async def serve(
+    listeners: Iterable[socket.socket],
+    handler: Callable[[socket.socket, str], None],
+    warn: Callable[[str], None] | None = None,
+) -> None:
+    """Accept for ever: handler gets each non-blocking socket, and the name of who connected.
+
+    warn gets a sentence when file descriptors or memory run out; new connections then wait in the queue.
+    """
+    async with trio.open_nursery() as nursery:
+        for listener in listeners:
+            nursery.start_soon(_accept_from, listener, handler, warn)
+
+
+async def dial(endpoint: Endpoint, timeout: float) -> socket.socket:  # noqa: ASYNC109 - the error names it
+    """Connect to a target within timeout (seconds): a non-blocking socket, on TCP without Nagle's delay.
+
+    Raises TargetError, which names the target and the reason.
+    """
+    try:
+        with trio.fail_after(timeout):
+            if isinstance(endpoint, UnixEndpoint):
+                return await _dial_unix(endpoint.path)
+            addresses = await _resolve(endpoint)
+            # On loopback an attempt ends at once, and 127.0.0.1 is the one that is meant.
+            in_turn = endpoint.host is None or len(addresses) == 1
+            return await (_dial_in_turn(addresses) if in_turn else _dial_staggered(addresses))
+    except trio.TooSlowError:
+        raise TargetError(f"Can't reach {_called(endpoint)}: no answer in {timeout:g} s.") from None
+    except (OSError, UnicodeError) as error:
+        raise TargetError(f"Can't reach {_called(endpoint)}: {_reason(error)}.") from error
+
+
+def close(sock: socket.socket) -> None:
+    """Close a socket in an orderly way and wake the tasks that wait for it; closing twice does nothing."""
+    if sock.fileno() >= 0:
+        trio.lowlevel.notify_closing(sock.fileno())
+        sock.close()
+
+
+def abort(sock: socket.socket) -> None:
+    """Close a socket so that the other end sees a reset, on TCP, and never a clean end."""
+    if sock.fileno() >= 0:
+        with contextlib.suppress(OSError):  # a connection that is lost already has nothing to reset
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        close(sock)
+
+
+def close_listeners(listeners: Iterable[socket.socket]) -> None:
+    """Close listeners and remove their unix sockets, unless another program answers there by now."""
+    for listener in listeners:
+        path = (
+            listener.getsockname() if listener.family == socket.AF_UNIX and listener.fileno() >= 0 else None
+        )
+        close(listener)
+        if path and _nobody_answers(path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def local_name(sock: socket.socket) -> str:
+    """Name the local address of a socket: 127.0.0.1:2022, [::1]:2022 or unix:/path."""
+    return _name(sock.family, sock.getsockname())
+
+
+# Listening
+
+
+def _listen_tcp(addresses: list[_Address], tries: int) -> list[socket.socket]:
+    while True:
+        try:
+            return _bind_all(addresses)
+        except OSError as error:
+            tries -= 1
+            if error.errno != errno.EADDRINUSE or tries == 0:
+                raise
+
+
+def _bind_all(addresses: list[_Address]) -> list[socket.socket]:
+    """Listen on every address that this machine has; the port that the first one picks is for all of them."""
+    listeners: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, (host, port, *scope) in addresses:
+            picked = listeners[0].getsockname()[1] if listeners else port
+            try:
+                listeners.append(_bind(family, (host, picked, *scope)))
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing = error
+        if missing and not listeners:
+            raise missing
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _bind(family: int, address: tuple[Any, ...] | str) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart finds its port free
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 is asked for by name
+        listener.bind(address)
+        if isinstance(address, str):
+            os.chmod(address, 0o600)  # in time: nobody can connect before listen()
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _listen_unix(path: str) -> socket.socket:
+    async with _alone_in(os.path.dirname(path) or "."):
+        _remove_dead(path)
+        return _bind(socket.AF_UNIX, path)
+
+
+def _remove_dead(path: str) -> None:
+    if not os.path.lexists(path):
+        return
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise FileExistsError(errno.EEXIST, "a file that is no socket is there")
+    if not _nobody_answers(path):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(path)
+
+
+@contextlib.asynccontextmanager
+async def _alone_in(directory: str) -> AsyncIterator[None]:
+    """Let one program at a time replace sockets here: two must not both find the same one dead and remove it."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # A stranger's lock on the directory says nothing about our socket, so it is not waited for any longer.
+        with trio.move_on_after(LOCK_WAIT):
+            while not _locked(handle):  # noqa: ASYNC110 - there is no event for a file's lock
+                await trio.sleep(UNIX_RETRY)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _locked(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _nobody_answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # a live program's full queue must not hold us up
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+# Accepting
+
+
+async def _accept_from(
+    listener: socket.socket,
+    handler: Callable[[socket.socket, str], None],
+    warn: Callable[[str], None] | None,
+) -> None:
+    starving = False
+    while True:
+        await trio.lowlevel.wait_readable(listener.fileno())
+        try:
+            for _ in range(ACCEPT_BATCH):
+                _accept(listener, handler)
+                starving = False
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno in _LOST_IN_QUEUE:
+                continue
+            if error.errno not in _STARVED:
+                raise
+            if warn and not starving:
+                warn(f"New connections to {local_name(listener)} have to wait: {_reason(error)}.")
+            starving = True
+            # The connection stays in the queue and the listener readable: without a pause this would spin.
+            await trio.sleep(STARVED_PAUSE)
+
+
+def _accept(listener: socket.socket, handler: Callable[[socket.socket, str], None]) -> None:
+    sock, address = listener.accept()
+    sock.setblocking(False)
+    if sock.family == socket.AF_UNIX:
+        return handler(sock, local_name(listener))  # who connects to a unix socket has no name
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    handler(sock, _name(sock.family, address))
+
+
+# Dialling
+
+
+async def _resolve(endpoint: TcpEndpoint) -> list[_Address]:
+    """Give the addresses to use, the two families taking turns at first (RFC 8305 section 4)."""
+    if endpoint.host is None:
+        return [(family, (host, endpoint.port)) for family, host in _LOOPBACK]
+    found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    addresses: list[_Address] = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    other = next((n for n, (family, _) in enumerate(addresses) if family != addresses[0][0]), 0)
+    addresses.insert(1, addresses.pop(other)) if other else None
+    return addresses
+
+
+async def _dial_in_turn(addresses: list[_Address]) -> socket.socket:
+    errors: list[OSError] = []
+    for address in addresses:
+        try:
+            return await _connect(*address)
+        except OSError as error:
+            errors.append(error)
+    raise _telling(errors)
+
+
+async def _dial_staggered(addresses: list[_Address]) -> socket.socket:
+    """Try a new address whenever one fails or takes long; the first connection wins (RFC 8305 section 5)."""
+    connected: list[socket.socket] = []
+    errors: list[OSError] = []
+
+    async def attempt(address: _Address, failed: trio.Event) -> None:
+        try:
+            connected.append(await _connect(*address))
+            nursery.cancel_scope.cancel()
+        except OSError as error:
+            errors.append(error)
+            failed.set()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(attempt, address, failed)
+                with trio.move_on_after(DIAL_STAGGER):
+                    await failed.wait()
+        if not connected:
+            raise _telling(errors)
+        return connected.pop(0)
+    finally:
+        for sock in connected:
+            sock.close()
+
+
+async def _connect(family: int, address: tuple[Any, ...]) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        error = sock.connect_ex(address)
+        if error == errno.EINPROGRESS:
+            await trio.lowlevel.wait_writable(sock.fileno())
+            error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        # Dialling a free port of the ephemeral range can end in TCP's simultaneous open with oneself.
+        if not error and sock.getsockname() == sock.getpeername():
+            error = errno.ECONNREFUSED
+        if error:
+            raise OSError(error, os.strerror(error))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _dial_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        # The kernel never tells when a unix socket's full queue has room again: asking is the only way.
+        while (error := sock.connect_ex(path)) == errno.EAGAIN:  # noqa: ASYNC110
+            await trio.sleep(UNIX_RETRY)
+        if error:
+            raise OSError(error, os.strerror(error))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+# Words
+
+
+def _name(family: int, address: Any) -> str:
+    if family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host, port = address[:2]
+    return str(TcpEndpoint(host, port))
+
+
+def _called(endpoint: Endpoint) -> str:
+    return (
+        f"port {endpoint}" if isinstance(endpoint, TcpEndpoint) and endpoint.host is None else str(endpoint)
+    )
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    if isinstance(error, UnicodeError) or (
+        isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_HOST
+    ):
+        return "no such host"
+    words = error.strerror or str(error)
+    return words[:1].lower() + words[1:]
+
+
+def _telling(errors: list[OSError]) -> OSError:
+    """Choose the error to show: a refusal says more than an address family that this machine lacks."""
+    return min(errors, key=lambda error: error.errno != errno.ECONNREFUSED)
+
+
+def _listen_hint(endpoint: Endpoint, error: OSError | UnicodeError) -> str | None:
+    if isinstance(endpoint, UnixEndpoint):
+        return "Choose another path, in a directory that exists and is yours to write."
+    code = error.errno if isinstance(error, OSError) else None
+    return _TCP_HINTS.get(code) if code is not None else None

@@ -1,0 +1,121 @@
+"""Standard input and output as one socket, so that they can be the local end of a tunnel.
+
+Two threads carry the bytes, since a terminal, a pipe and a file can each be read only in its own way, and
+blocking is the one way that works with all of them. Half-close is kept: the end of stdin is the socket's
+end of file, and shutting down the socket's sending side ends stdout.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import stat
+import sys
+import threading
+
+import trio
+
+from peertunnel.errors import TunnelAborted, UsageError
+
+CHUNK = 64 * 1024  # bytes; the capacity of a pipe on Linux
+_STDIN = 0
+_STDOUT = 1
+
+
+class StdioSocket(socket.socket):
+    """The near end of standard input and output, non-blocking."""
+
+    def __init__(self, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self.setblocking(False)
+        self._finished = trio.Event()
+        self._failure: OSError | None = None
+
+    async def flushed(self) -> None:
+        """Wait until stdout has all that was sent; shut down or close the socket first.
+
+        Raises TunnelAborted when stdout did not take everything.
+        """
+        await self._finished.wait()
+        if self._failure is not None:
+            raise TunnelAborted(f"Standard output failed: {self._failure.strerror}.") from self._failure
+
+    def finish(self, failure: OSError | None) -> None:
+        """Note that nothing more goes to stdout, and why if it was not all; called by the thread's report."""
+        self._failure = failure
+        self._finished.set()
+
+
+def stdio() -> StdioSocket:
+    """Take over file descriptors 0 and 1 for good; they come back as one socket. Needs a running trio.
+
+    Raises UsageError if the program was started without one of them.
+    """
+    if sys.stdin is None or sys.stdout is None:  # then another file may have got the number
+        raise UsageError("Standard input and output must be open.", hint="Don't close them with <&- or >&-.")
+    far, near = socket.socketpair()
+    sock = StdioSocket(near.detach())
+    token = trio.lowlevel.current_trio_token()
+    threading.Thread(target=_read_input, args=(far.dup(),), name="stdin", daemon=True).start()
+    threading.Thread(target=_write_output, args=(far, sock, token), name="stdout", daemon=True).start()
+    return sock
+
+
+def _read_input(far: socket.socket) -> None:
+    # Input that can't be read has ended; output that nobody takes has no use for more input.
+    with far, contextlib.suppress(OSError):
+        try:
+            while data := _read(_STDIN):
+                far.sendall(data)
+        finally:
+            far.shutdown(socket.SHUT_WR)
+
+
+def _write_output(far: socket.socket, sock: StdioSocket, token: trio.lowlevel.TrioToken) -> None:
+    failure: OSError | None = None
+    with far:
+        try:
+            while data := _received(far):
+                _write(_STDOUT, data)
+        except OSError as error:
+            failure = error
+        with contextlib.suppress(OSError):
+            _end_output()
+        with contextlib.suppress(OSError):
+            far.shutdown(socket.SHUT_RD)  # whoever still sends is told so
+    with contextlib.suppress(trio.RunFinishedError):
+        token.run_sync_soon(sock.finish, failure)
+
+
+def _received(far: socket.socket) -> bytes:
+    try:
+        return far.recv(CHUNK)
+    except ConnectionResetError:  # closed with input unread: its own output has all arrived
+        return b""
+
+
+def _read(fd: int) -> bytes:
+    while True:
+        try:
+            return os.read(fd, CHUNK)
+        except BlockingIOError:  # whoever we share the file with made it non-blocking
+            select.select([fd], [], [])
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except BlockingIOError:
+            select.select([], [fd], [])
+
+
+def _end_output() -> None:
+    """Let the reader of stdout see its end, though this program and its stdin live on."""
+    if stat.S_ISSOCK(os.fstat(_STDOUT).st_mode):  # often the same socket as stdin, so closing is not enough
+        with socket.socket(fileno=os.dup(_STDOUT)) as output, contextlib.suppress(OSError):
+            output.shutdown(socket.SHUT_WR)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, _STDOUT)  # the number stays taken, or the next file opened would become stdout
+    os.close(nothing)

@@ -7,7 +7,7 @@ its protocol and its first data leave together, and the answer is checked when i
 
 from collections.abc import Callable
 
-from .errors import RemoteProtocolError
+from peertunnel.protocols.errors import RemoteProtocolError
 
 HEADER = "/multistream/1.0.0"
 NOT_AVAILABLE = "na"
@@ -99,7 +99,7 @@ class Initiator:
                 self.agreed = False
             else:
                 raise RemoteProtocolError("the peer answered with another protocol than the proposed one")
-        return self._lines.rest()
+        return self._lines.rest() if self.agreed else b""
 
 
 class Responder:

@@ -9,7 +9,7 @@ from struct import Struct
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from .errors import LocalProtocolError, RemoteProtocolError
+from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 
 MAX_RECORD = 65_535  # bytes behind the length; Noise Protocol Framework, section 3
 TAG = 16  # bytes of Poly1305 tag at the end of every record

@@ -1,6 +1,6 @@
 """The yamux multiplexer, sans I/O (/yamux/1.0.0)."""
 
-from .events import (
+from peertunnel.protocols.yamux.events import (
     DataReceived,
     Event,
     GoAwayReceived,
@@ -12,9 +12,16 @@ from .events import (
     StreamReset,
     WindowOpened,
 )
-from .frames import HEADER_SIZE, Flag, FrameType, GoAwayCode, encode
-from .session import MAX_PAYLOAD, MAX_STREAMS, MAX_UNACKNOWLEDGED, ClientSession, ServerSession, Session
-from .window import INITIAL_WINDOW, MAX_WINDOW, MEMORY_CAP
+from peertunnel.protocols.yamux.frames import HEADER_SIZE, Flag, FrameType, GoAwayCode, encode
+from peertunnel.protocols.yamux.session import (
+    MAX_PAYLOAD,
+    MAX_STREAMS,
+    MAX_UNACKNOWLEDGED,
+    ClientSession,
+    ServerSession,
+    Session,
+)
+from peertunnel.protocols.yamux.window import INITIAL_WINDOW, MAX_WINDOW, MEMORY_CAP
 
 __all__ = [
     "HEADER_SIZE",

@@ -28,6 +28,11 @@ class Keepalive:
             return max(self._sent, self._heard) + TIMEOUT
         return min(self._heard + INTERVAL, self._measured + ROUND_TRIP_INTERVAL)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a ping is unanswered."""
+        return self._sent is not None
+
     def is_dead(self, now: float) -> bool:
         """Return whether a ping went unanswered for too long and nothing else came either."""
         return self._sent is not None and now >= self.deadline()

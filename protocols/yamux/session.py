@@ -5,8 +5,8 @@ to send is framed in place, in the buffer that it was read into. Whoever owns a 
 every call and calls `tick` when `deadline()` has come.
 """
 
-from ..errors import LocalProtocolError, RemoteProtocolError
-from .events import (
+from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
+from peertunnel.protocols.yamux.events import (
     DataReceived,
     Event,
     GoAwayReceived,
@@ -18,12 +18,22 @@ from .events import (
     StreamReset,
     WindowOpened,
 )
-from .frames import HEADER, HEADER_SIZE, VERSION, Flag, FrameType, GoAwayCode, encode
-from .keepalive import Keepalive
-from .window import INITIAL_WINDOW, Growth, ReceiveWindow
+from peertunnel.protocols.yamux.frames import (
+    HEADER,
+    HEADER_SIZE,
+    VERSION,
+    Flag,
+    FrameType,
+    GoAwayCode,
+    encode,
+)
+from peertunnel.protocols.yamux.keepalive import Keepalive
+from peertunnel.protocols.yamux.window import INITIAL_WINDOW, Growth, ReceiveWindow
 
 MAX_STREAMS = 1024  # open streams that a peer may have with us; go-yamux: 1000, rust-yamux: 512
-MAX_UNACKNOWLEDGED = 256  # streams of ours that wait for the peer's ACK; the accept backlog of go- and rust-yamux
+MAX_UNACKNOWLEDGED = (
+    256  # streams of ours that wait for the peer's ACK; the accept backlog of go- and rust-yamux
+)
 MAX_PAYLOAD = 65_507  # bytes of a data frame, so that with its header it fills one Noise record
 MAX_REPLIES = 1024 * 1024  # bytes of answers that a peer may leave unread before it counts as hostile
 _MAX_WINDOW = 2**32 - 1  # bytes; the length field
@@ -65,6 +75,7 @@ class Session:
         self._growth = Growth()
         self._keepalive = Keepalive(now)
         self._control = bytearray()
+        self._replies = 0  # bytes in _control that the peer caused
         self._header = b""  # the part of a header that has arrived
         self._left = 0  # bytes of the current data frame that are still to come
         self._current: _Stream | None = None  # the stream of that frame, None to drop its bytes
@@ -84,6 +95,7 @@ class Session:
         """
         events: list[Event] = []
         self._keepalive.heard(now)
+        queued = len(self._control)
         at, size = 0, len(data)
         while at < size:
             if self._left:
@@ -98,7 +110,8 @@ class Session:
             else:
                 self._frame(HEADER.unpack_from(data, at), now, events)
                 at += HEADER_SIZE
-        if len(self._control) > MAX_REPLIES:
+        self._replies += len(self._control) - queued
+        if self._replies > MAX_REPLIES:
             raise RemoteProtocolError("the peer asks without reading our answers")
         return events
 
@@ -157,9 +170,12 @@ class Session:
         return stream
 
     def _data(self, stream: _Stream | None, flags: int, length: int, events: list[Event]) -> None:
+        if stream is not None and stream.peer_finished and length:
+            # A Write that races a Close in go-yamux puts data behind the FIN: no reason to lose the whole session.
+            self.send_reset(stream.id)
+            events.append(StreamReset(stream.id))
+            stream = None
         if stream is not None and length:
-            if stream.peer_finished:
-                raise RemoteProtocolError(f"data behind the end of stream {stream.id}")
             if length > stream.receive_window.left:
                 raise RemoteProtocolError(f"the peer overran the window of stream {stream.id}")
             stream.receive_window.left -= length
@@ -170,12 +186,13 @@ class Session:
     def _window_update(self, stream: _Stream | None, flags: int, length: int, events: list[Event]) -> None:
         if stream is None:
             return
-        was_used_up = stream.send_window == 0
-        stream.send_window += length
-        if stream.send_window > _MAX_WINDOW:
-            raise RemoteProtocolError(f"the window of stream {stream.id} overflows")
-        if was_used_up and length:
-            events.append(WindowOpened(stream.id))
+        if length and not flags & _RST:  # the length of a reset is an error code in go-yamux, not a window
+            was_used_up = stream.send_window == 0
+            stream.send_window += length
+            if stream.send_window > _MAX_WINDOW:
+                raise RemoteProtocolError(f"the window of stream {stream.id} overflows")
+            if was_used_up and not stream.finished:
+                events.append(WindowOpened(stream.id))
         self._end_of_frame(stream, flags, events)
 
     def _end_of_frame(self, stream: _Stream, flags: int, events: list[Event]) -> None:
@@ -285,8 +302,16 @@ class Session:
             self._remove(stream)
             self._control += encode(FrameType.WINDOW_UPDATE, Flag.RST, stream_id, 0)
 
+    def send_ping(self, now: float) -> None:
+        """Measure the round trip now, unless a ping is on its way already."""
+        if not self._keepalive.is_waiting:
+            self._control += encode(FrameType.PING, Flag.SYN, 0, self._keepalive.ping(now))
+
     def send_go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
-        """Refuse new streams from now on; open ones may finish."""
+        """Refuse new streams from now on; open ones may finish.
+
+        So says the spec; go-yamux and rust-yamux end the whole session when they receive it: send it to them last.
+        """
         if not self.is_going_away:
             self.is_going_away = True
             self._control += encode(FrameType.GO_AWAY, Flag.NONE, 0, code)
@@ -294,6 +319,7 @@ class Session:
     def outgoing(self) -> bytearray:
         """Return the frames to send, in order, and forget them."""
         control, self._control = self._control, bytearray()
+        self._replies = 0
         return control
 
     # -- time and state -------------------------------------------------------------------------------------------
@@ -311,7 +337,7 @@ class Session:
         if self._keepalive.is_dead(now):
             return [PeerTimedOut()]
         if self._keepalive.is_due(now):
-            self._control += encode(FrameType.PING, Flag.SYN, 0, self._keepalive.ping(now))
+            self.send_ping(now)
         return []
 
     @property

@@ -1,0 +1,63 @@
+"""What a tunnel needs of a stream, whatever carries it: one call that joins it to a local socket."""
+
+import socket
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+REPLAY_LIMIT = (
+    64 * 1024
+)  # bytes kept for a stream that the peer may drop unseen; more than a request's first flight
+
+
+class End(Enum):
+    """How a spliced stream ended; the value is what the user reads."""
+
+    FINISHED = "finished"
+    LOCAL_RESET = "reset by the local side"
+    PEER_RESET = "reset by the peer"
+    NOT_SPOKEN = "refused: the peer does not serve tunnels"
+    LOST = "connection lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a spliced stream.
+
+    Attributes:
+        end: how it ended.
+        sent: bytes that went from the local socket into the stream.
+        received: bytes that went from the stream into the local socket.
+        replay: what was sent, if the stream was reset before any byte came back and the socket is still whole: the
+            stream may be opened again with it.
+    """
+
+    end: End
+    sent: int
+    received: int
+    replay: bytes | None = None
+
+
+class Stream(Protocol):
+    """One stream of a multiplexed connection to a peer."""
+
+    @property
+    def peer(self) -> str:
+        """The peer id of the other end."""
+        ...
+
+    async def splice(self, sock: socket.socket, replay: bytes | None = None) -> Outcome:
+        """Join the stream to a connected, non-blocking socket until both directions have ended.
+
+        The socket is closed at the end, or aborted if the stream was; only where the outcome carries a replay does it
+        stay open.
+
+        Args:
+            sock: stream socket; it belongs to the stream from now on.
+            replay: bytes to send ahead of the socket's; not None asks for a replay if the peer drops the stream.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Reset the stream at once."""
+        ...

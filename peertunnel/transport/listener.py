@@ -1,0 +1,138 @@
+"""Listening for peers: one TCP socket per address, and a handshake of bounded time for whoever connects."""
+
+import errno
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import trio
+from libp2p.abc import IListener
+from multiaddr import Multiaddr
+
+from peertunnel.transport.raw import socket_address
+from peertunnel.transport.upgrade import UpgradeError
+
+BACKLOG = 1024  # connections that the system may hold for us; capped by net.core.somaxconn
+MAX_HANDSHAKES = (
+    256  # handshakes at a time; beyond that the oldest gives way, so that silent strangers lock out nobody
+)
+_ACCEPT_BATCH = 64  # connections accepted before others get a turn
+_PAUSE = 0.1  # seconds without accepting when the process has run out of file descriptors
+_OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class ListenError(Exception):
+    """An address cannot be listened on."""
+
+
+def bind_tcp(addresses: list[Multiaddr]) -> list[socket.socket]:
+    """Bind and listen on /ip4|ip6/.../tcp/PORT addresses; where the port is 0 they share one that the system picks.
+
+    A machine without IPv6 listens on IPv4 alone.
+
+    Raises:
+        ListenError: an address is taken, is not this machine's, or none could be used.
+    """
+    sockets: list[socket.socket] = []
+    shared = 0
+    try:
+        for address in addresses:
+            family = socket.AF_INET6 if "ip6" in address else socket.AF_INET
+            host = str(address.value_for_protocol("ip6" if family == socket.AF_INET6 else "ip4"))
+            wanted = int(str(address.value_for_protocol("tcp")))
+            try:
+                sock = _bind(family, host, wanted or shared)
+            except OSError as error:
+                if (
+                    error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+                    and family == socket.AF_INET6
+                    and sockets
+                ):
+                    continue
+                if error.errno == errno.EADDRINUSE and not wanted:
+                    sock = _bind(family, host, 0)
+                else:
+                    raise
+            sockets.append(sock)
+            if not wanted:
+                shared = sock.getsockname()[1]
+    except (OSError, ValueError, LookupError) as error:
+        for sock in sockets:
+            sock.close()
+        raise ListenError(f"{address}: {getattr(error, 'strerror', None) or error}") from error
+    return sockets
+
+
+def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+class Listener(IListener):
+    """Accepts peers on one socket; the library asks it for its address.
+
+    Args:
+        sock: listening, non-blocking socket.
+        accept: secures a connected socket and serves it; raises UpgradeError if it cannot.
+    """
+
+    def __init__(self, sock: socket.socket, accept: Callable[[socket.socket], Awaitable[None]]) -> None:
+        self._sock = sock
+        self._address = socket_address(sock.getsockname())
+        self._accept = accept
+        self._handshakes: deque[trio.CancelScope] = deque()
+
+    async def run(self) -> None:
+        """Accept peers until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.lowlevel.wait_readable(self._sock.fileno())
+                for _ in range(_ACCEPT_BATCH):
+                    try:
+                        sock, _ = self._sock.accept()
+                    except BlockingIOError:
+                        break
+                    except OSError as error:
+                        if error.errno in _OUT_OF_FILES:
+                            await trio.sleep(_PAUSE)
+                        break  # otherwise the peer has given up already
+                    sock.setblocking(False)
+                    nursery.start_soon(self._handshake, sock)
+
+    async def _handshake(self, sock: socket.socket) -> None:
+        scope = trio.CancelScope()
+        if len(self._handshakes) >= MAX_HANDSHAKES:
+            self._handshakes[0].cancel()
+        self._handshakes.append(scope)
+        try:
+            with scope:
+                await self._accept(sock)
+        except UpgradeError:
+            pass  # strangers come and go; what they wanted is not ours to report
+        finally:
+            self._handshakes.remove(scope)
+
+    async def listen(self, maddr: Multiaddr) -> None:
+        """Not offered to the library: the socket listens already."""
+        raise NotImplementedError("the socket listens already")
+
+    def get_addrs(self) -> tuple[Multiaddr, ...]:
+        """Return the address that the socket is bound to."""
+        return (self._address,)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock.fileno())
+            self._sock.close()
+        await trio.lowlevel.checkpoint()

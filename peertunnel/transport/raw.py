@@ -1,0 +1,85 @@
+"""A connected socket as the library's raw connection: for the handshake, before the data path takes it over."""
+
+import socket
+
+import trio
+from libp2p.abc import IRawConnection
+from libp2p.connection_types import ConnectionType
+from libp2p.io.exceptions import ConnectionClosedError
+from multiaddr import Multiaddr
+
+
+def socket_address(
+    sock_name: tuple[str, int] | tuple[str, int, int, int], transport: str = "tcp"
+) -> Multiaddr:
+    """Return what `getpeername` or `getsockname` said as a multiaddr; mapped IPv4 addresses lose their prefix."""
+    host, port = sock_name[0].removeprefix("::ffff:"), sock_name[1]
+    host = host.partition("%")[0]  # a zone means nothing to anybody else
+    return Multiaddr(f"/ip{6 if ':' in host else 4}/{host}/{transport}/{port}")
+
+
+class RawSocket(IRawConnection):
+    """A non-blocking stream socket.
+
+    The library's own stream knows no IPv6 peer's address, and reads it byte by byte through two locks.
+    """
+
+    def __init__(self, sock: socket.socket, is_initiator: bool) -> None:
+        self.sock = sock
+        self.is_initiator = is_initiator
+        name = sock.getpeername()
+        self._remote = (str(name[0]), int(name[1]))
+        self._address = socket_address(name)
+        self._write_lock = trio.Lock()  # a TLS session answers from its reader while its writer writes
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Return up to `n` bytes, b"" at the end."""
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self.sock.fileno())
+                return self.sock.recv(65536 if n is None else n)
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError) as error:
+                raise ConnectionClosedError(f"the connection broke: {error}", transport="tcp") from error
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`."""
+        rest = memoryview(data)
+        async with self._write_lock:
+            while rest:
+                try:
+                    rest = rest[self.sock.send(rest) :]
+                except BlockingIOError:
+                    await self._writable()
+                except OSError as error:
+                    raise ConnectionClosedError(f"the connection broke: {error}", transport="tcp") from error
+
+    async def _writable(self) -> None:
+        try:
+            await trio.lowlevel.wait_writable(self.sock.fileno())
+        except (OSError, trio.ClosedResourceError) as error:
+            raise ConnectionClosedError(f"the connection broke: {error}", transport="tcp") from error
+
+    def close_now(self) -> None:
+        """Close the socket, and wake whoever waits for it."""
+        if self.sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.sock.fileno())
+            self.sock.close()
+
+    async def close(self) -> None:
+        """Close the socket."""
+        self.close_now()
+        await trio.lowlevel.checkpoint()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the peer's host and port."""
+        return self._remote
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """Return the peer's address."""
+        return [self._address]
+
+    def get_connection_type(self) -> ConnectionType:
+        """Return that nobody stands in between."""
+        return ConnectionType.DIRECT

@@ -1,0 +1,274 @@
+"""One stream of a multiplexed connection, as the library's protocols and our tunnels see it.
+
+What arrives goes, in this order, to the negotiation while it lasts, to the splice if there is one, and otherwise to
+an inbox that `read` empties. The connection calls the `on_` methods from its reader; none of them waits.
+"""
+
+import socket
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import trio
+from libp2p.abc import IMuxedStream
+from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
+
+from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.protocols.multistream import Initiator, Responder
+from peertunnel.streams import End, Outcome
+from peertunnel.transport.splice import Splice
+
+if TYPE_CHECKING:
+    from peertunnel.transport.yamux import MuxedConnection
+
+_WRITE_SIZE = 256 * 1024  # bytes of `write` that are copied at a time: the window that a stream starts with
+
+
+class MuxedStream(IMuxedStream):
+    """A stream; `splice` joins it to a socket, `read` and `write` serve everything else.
+
+    Args:
+        connection: the connection that carries it.
+        stream_id: its id there.
+        negotiation: settles the protocol first; None leaves that to the library.
+
+    Attributes:
+        protocol: what was agreed on, None before.
+        end: why the stream was aborted, None while it was not.
+        sent_bytes: bytes that a splice has sent.
+        received_bytes: bytes that a splice has delivered.
+    """
+
+    muxed_conn: "MuxedConnection"
+
+    def __init__(
+        self, connection: "MuxedConnection", stream_id: int, negotiation: Initiator | Responder | None = None
+    ) -> None:
+        self.muxed_conn = connection
+        self.stream_id = stream_id
+        self.protocol: str | None = None
+        self.end: End | None = None
+        self.sent_bytes = self.received_bytes = 0
+        self._negotiation = negotiation
+        self._splice: Splice | None = None
+        self._inbox = bytearray()
+        self._is_discarding = False
+        self._is_finished = False
+        self._peer_is_finished = False
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    @property
+    def peer(self) -> str:
+        """The peer id of the other end."""
+        return str(self.muxed_conn.peer_id)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more can be sent or received."""
+        return self.end is not None or (self._is_finished and self._peer_is_finished)
+
+    # -- what the connection reports ------------------------------------------------------------------------------
+
+    def on_data(self, views: Sequence[memoryview], size: int) -> None:
+        """Take `size` bytes of payload; the views are valid until this returns."""
+        if self._negotiation is not None:
+            self._negotiate(self._negotiation, b"".join(views))
+        elif self._splice is not None:
+            self._splice.deliver(views, size)
+        elif self._is_discarding:
+            self.consumed(size)
+        else:
+            for view in views:
+                self._inbox += view
+            self.wake()
+
+    def on_finished(self) -> None:
+        """Take the peer's FIN."""
+        self._peer_is_finished = True
+        if self._negotiation is not None:
+            self._fail(End.PEER_RESET)
+            return
+        if self._splice is not None:
+            self._splice.finish()
+        self._forget_if_done()
+        self.wake()
+
+    def on_aborted(self, end: End) -> None:
+        """Take the peer's RST, or the loss of the connection."""
+        if self.end is None:
+            self.end = end
+            if self._splice is not None:
+                self._splice.abort(end)
+            self.wake()
+
+    def _negotiate(self, negotiation: Initiator | Responder, data: bytes) -> None:
+        try:
+            if isinstance(negotiation, Initiator):
+                rest = negotiation.receive(data)
+                if negotiation.agreed is False:
+                    self._fail(End.NOT_SPOKEN)
+                    return
+                agreed = negotiation.agreed is True
+            else:
+                answer, rest = negotiation.receive(data)
+                if answer:
+                    self.muxed_conn.send(self.stream_id, answer)
+                self.protocol = negotiation.protocol
+                agreed = self.protocol is not None
+        except RemoteProtocolError:
+            self._fail(End.PEER_RESET)
+            return
+        self.consumed(len(data) - len(rest))
+        if agreed:
+            self._negotiation = None
+            if isinstance(negotiation, Responder):
+                self.muxed_conn.on_negotiated(self)
+            if rest:
+                self.on_data([memoryview(rest)], len(rest))
+
+    def _fail(self, end: End) -> None:
+        self._reset()
+        self.on_aborted(end)
+
+    # -- for tunnels ----------------------------------------------------------------------------------------------
+
+    async def splice(self, sock: socket.socket, replay: bytes | None = None) -> Outcome:
+        """Join the stream to a connected, non-blocking socket; see `streams.Stream`."""
+        self._splice = Splice(self, sock, replay)
+        inbox, self._inbox = self._inbox, bytearray()
+        if inbox:
+            self._splice.deliver([memoryview(inbox)], len(inbox))
+        if self._peer_is_finished:
+            self._splice.finish()
+        if self.end is not None:
+            self._splice.abort(self.end)
+        return await self._splice.run()
+
+    def abort(self) -> None:
+        """Reset the stream at once."""
+        self._fail(End.LOCAL_RESET)
+
+    def finish(self) -> None:
+        """Send FIN; nothing can be sent afterwards."""
+        if not self._is_finished and self.end is None:
+            self._is_finished = True
+            self.muxed_conn.session.send_fin(self.stream_id)
+            self.muxed_conn.flush()
+            self._forget_if_done()
+
+    def consumed(self, size: int) -> None:
+        """Note that `size` received bytes have left our memory."""
+        self.muxed_conn.session.consumed(self.stream_id, size, trio.current_time())
+
+    def wake(self) -> None:
+        """Wake whoever waits in `changed`."""
+        self._waiting.unpark_all()
+
+    async def changed(self) -> None:
+        """Wait until something has arrived, the window has opened, or the stream has ended."""
+        await self._waiting.park()
+
+    def _reset(self) -> None:
+        self.muxed_conn.session.send_reset(self.stream_id)
+        self.muxed_conn.flush()
+        self.muxed_conn.forget(self)
+
+    def _forget_if_done(self) -> None:
+        if self._is_finished and self._peer_is_finished:
+            self.muxed_conn.forget(self)
+
+    # -- for the library ------------------------------------------------------------------------------------------
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Return up to `n` bytes, as soon as there are any.
+
+        Raises:
+            MuxedStreamEOF: the peer sent FIN and everything before it was read.
+            MuxedStreamReset: the stream was aborted, or the connection was lost: what was read may be cut short.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._inbox:
+            if self.end is not None:
+                raise MuxedStreamReset(self.end.value)
+            if self._peer_is_finished:
+                raise MuxedStreamEOF("the peer finished the stream")
+            await self.changed()
+        size = len(self._inbox) if n is None or n < 0 else n
+        data = bytes(self._inbox[:size])
+        del self._inbox[:size]
+        self.consumed(len(data))
+        self.muxed_conn.flush()
+        return data
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`, waiting for the peer's window as long as the peer lives.
+
+        Raises:
+            MuxedStreamClosed: the stream was closed for writing.
+            MuxedStreamReset: the stream was aborted, or the connection was lost.
+        """
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        while rest:
+            window = await self.ready_to_send()
+            part = rest[: min(window, _WRITE_SIZE)]
+            self.muxed_conn.send(self.stream_id, part)
+            self.muxed_conn.pass_turn()
+            rest = rest[len(part) :]
+
+    async def ready_to_send(self) -> int:
+        """Wait for our turn on the connection and for the peer's window; return the window in bytes.
+
+        Whoever returns from here sends at once, and then passes the turn on.
+        """
+        connection = self.muxed_conn
+        while True:
+            if self.end is not None or self._is_finished:
+                connection.pass_turn()
+            if self.end is not None:
+                raise MuxedStreamReset(self.end.value)
+            if self._is_finished:
+                raise MuxedStreamClosed("the stream is closed for writing")
+            if connection.is_blocked:
+                await connection.turn()
+                continue
+            window = connection.session.send_window(self.stream_id)
+            if window:
+                return window
+            connection.pass_turn()
+            await self.changed()
+
+    async def close_write(self) -> None:
+        """Send FIN and go on reading."""
+        self.finish()
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        """Send FIN and drop whatever still arrives."""
+        self._is_discarding = True
+        self.consumed(len(self._inbox))
+        self._inbox.clear()
+        self.finish()
+        await trio.lowlevel.checkpoint()
+
+    async def reset(self) -> None:
+        """Abort the stream."""
+        if not self.is_closed:
+            self.abort()
+        await trio.lowlevel.checkpoint()
+
+    def set_deadline(self, ttl: int) -> None:
+        """Not offered: trio's cancel scopes are the deadlines here."""
+        raise NotImplementedError("use a cancel scope")
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the peer's host and port."""
+        return self.muxed_conn.get_remote_address()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,128 @@
+"""From a connected socket to a multiplexed connection: security first, then yamux.
+
+The library negotiates and does the handshake. Only Noise and TLS are ever offered, Noise first: its own defaults
+would accept plaintext. Behind the handshake the multiplexer is ours; a Noise session on a socket is taken over, any
+other secured connection is read and written through the library.
+"""
+
+import socket
+from contextlib import ExitStack
+from typing import Any
+
+import trio
+from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as create_x25519_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.peer.id import ID
+from libp2p.security.noise.io import NoiseTransportReadWriter
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.security.secure_session import SecureSession
+from libp2p.security.tls.transport import PROTOCOL_ID as TLS
+from libp2p.security.tls.transport import TLSTransport
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
+from libp2p.stream_muxer.yamux.yamux import Yamux as LibraryYamux
+from libp2p.transport.upgrader import TransportUpgrader
+
+from peertunnel.protocols.noise import Opener, Sealer
+from peertunnel.transport.channel import Channel
+from peertunnel.transport.noise import NoiseChannel
+from peertunnel.transport.raw import RawSocket
+from peertunnel.transport.secured import SecuredChannel
+from peertunnel.transport.yamux import MuxedConnection, Router
+
+HANDSHAKE_TIMEOUT = 10.0  # seconds for security and multiplexer together; as in go-libp2p's accept timeout
+
+
+class UpgradeError(Exception):
+    """A connection could not be secured: the peer is gone, speaks something else, or is not who it should be."""
+
+
+class Muxer(MuxerMultistream):
+    """Offers yamux only, and makes our connection of it.
+
+    The library's own class is bound by name to the library's own yamux.
+    """
+
+    def __init__(self, router: Router) -> None:
+        super().__init__({TProtocol(YAMUX): LibraryYamux})
+        self._router = router
+
+    async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        """Agree on yamux and return the connection, not yet started."""
+        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        connection = MuxedConnection(conn, peer_id, channel_of(conn), self._router)
+        return self._annotate_connection(connection, conn, protocol)
+
+
+def channel_of(conn: ISecureConn) -> Channel:
+    """Return the channel for a secured connection: the fast one where it is Noise on a socket of ours."""
+    raw: Any = conn
+    while not isinstance(raw, RawSocket):
+        for attribute in ("conn", "read_writer", "read_write_closer", "stream_writer", "raw_connection"):
+            if (inner := getattr(raw, attribute, None)) is not None:
+                raw = inner
+                break
+        else:
+            raise UpgradeError("this connection does not stand on a socket")
+    if isinstance(conn, SecureSession) and isinstance(conn.conn, NoiseTransportReadWriter):
+        noise = conn.conn.noise_state.noise_protocol
+        sending, receiving = noise.cipher_state_encrypt, noise.cipher_state_decrypt
+        sealer, opener = Sealer(bytes(sending.k), sending.n), Opener(bytes(receiving.k), receiving.n)
+        return NoiseChannel(raw.sock, sealer, opener, conn._drain(None))
+    return SecuredChannel(conn, raw.close_now)
+
+
+def create_upgrader(key_pair: KeyPair, router: Router) -> TransportUpgrader:
+    """Return the library's upgrader with our choice of security and our multiplexer.
+
+    Args:
+        key_pair: the node's identity.
+        router: serves the streams that peers open.
+    """
+    upgrader = TransportUpgrader(
+        {
+            NOISE: NoiseTransport(key_pair, noise_privkey=create_x25519_key_pair().private_key),
+            TProtocol(TLS): TLSTransport(key_pair),
+        },
+        {},
+    )
+    upgrader.muxer_multistream = Muxer(router)
+    return upgrader
+
+
+async def upgrade(upgrader: TransportUpgrader, sock: socket.socket, peer_id: ID | None) -> MuxedConnection:
+    """Secure a connected, non-blocking socket and multiplex it; the socket is closed if that fails.
+
+    Args:
+        peer_id: who must be at the other end, where we dialled; None where we accepted.
+
+    Raises:
+        UpgradeError: no agreement in time, or the wrong peer.
+    """
+    with ExitStack() as undo:
+        undo.callback(sock.close)
+        try:
+            raw = RawSocket(sock, peer_id is not None)
+            undo.callback(raw.close_now)
+            with trio.fail_after(HANDSHAKE_TIMEOUT):
+                secured = await upgrader.upgrade_security(raw, peer_id is not None, peer_id)
+                connection = await upgrader.upgrade_connection(secured, secured.get_remote_peer())
+        except trio.TooSlowError:
+            raise UpgradeError("the handshake took too long") from None
+        except (
+            Exception
+        ) as error:  # the seam: a hostile handshake raises whatever the library's parsers raise
+            raise UpgradeError(_reason(error)) from error
+        undo.pop_all()
+        assert isinstance(connection, MuxedConnection)
+        return connection
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong at the bottom, in the library's words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error) or type(error).__name__

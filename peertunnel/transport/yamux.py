@@ -1,0 +1,347 @@
+"""A multiplexed connection: the reactor that joins the yamux session to a channel and to its streams.
+
+Its reader takes what came, lets the session name it, hands payload to the streams and sends what the session wants
+sent; it never waits for any of that. Streams that want to send take turns in order of arrival: while the channel is
+blocked they are parked, and whoever has sent a batch wakes the next one.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+import trio
+from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.connection_types import ConnectionType
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+from multiaddr import Multiaddr
+
+from peertunnel.protocols import yamux
+from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
+from peertunnel.protocols.multistream import Initiator, Responder
+from peertunnel.streams import End
+from peertunnel.transport import buffers
+from peertunnel.transport.channel import Buffer, Channel
+from peertunnel.transport.stream import MuxedStream
+
+_log = logging.getLogger(__name__)
+NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
+_LINGER = 1.0  # seconds for the peer to take what we sent last before the socket is closed
+
+
+class Router(Protocol):
+    """Knows which protocols are served, and by whom."""
+
+    def speaks(self, protocol: str) -> bool:
+        """Return whether a stream of this protocol is welcome now."""
+        ...
+
+    def offered(self) -> list[str]:
+        """Return the protocols that may be listed to a peer."""
+        ...
+
+    def route(self, stream: MuxedStream) -> bool:
+        """Take a negotiated stream at once; return False to leave it to the library."""
+        ...
+
+
+class MuxedConnection(IMuxedConn):
+    """One connection to one peer, as the library's swarm and our tunnels see it.
+
+    Args:
+        conn: the secured connection, for what it knows of addresses.
+        peer_id: the peer, as authenticated.
+        channel: carries the bytes.
+        router: serves the streams that the peer opens.
+
+    Attributes:
+        reason: why the connection ended, "" while it lives.
+        round_trip: seconds, the latest measurement; None before the first.
+    """
+
+    def __init__(self, conn: ISecureConn, peer_id: ID, channel: Channel, router: Router) -> None:
+        self.peer_id = peer_id
+        self.secured_conn = conn
+        self.event_started = trio.Event()
+        self.event_closed = trio.Event()
+        self.on_close: Callable[[], Awaitable[None]] | None = None
+        self.reason = ""
+        self.round_trip: float | None = None
+        now = trio.current_time()
+        self.session = yamux.ClientSession(now) if conn.is_initiator else yamux.ServerSession(now)
+        self._channel = channel
+        self._router = router
+        self._streams: dict[int, MuxedStream] = {}
+        self._negotiating: dict[MuxedStream, float] = {}
+        self._turns = trio.lowlevel.ParkingLot()
+        self._acknowledged = trio.lowlevel.ParkingLot()
+        self._pongs = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery | None = None
+        self._to_library, self._from_peer = trio.open_memory_channel[MuxedStream](yamux.MAX_STREAMS)
+
+    # -- the reader -----------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Run the connection until it ends; whatever goes wrong ends this connection only."""
+        reason = "closed by us"
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._keep_alive)
+                self.event_started.set()
+                reason = await self._carry()
+                self._nursery.cancel_scope.cancel()
+        except Exception as error:  # noqa: BLE001  a task boundary
+            _log.exception("a connection to %s failed", self.peer_id)
+            reason = f"internal error: {error!r}"
+        finally:
+            self._end(reason)
+
+    async def _carry(self) -> str:
+        try:
+            await self._channel.run(self._received, self._drained)
+        except RemoteProtocolError as error:
+            self.session.send_go_away(yamux.GoAwayCode.PROTOCOL_ERROR)
+            self.flush()
+            return f"protocol error: {error}"
+        except OSError as error:
+            return f"connection lost: {error.strerror or error}"
+        return "closed by the peer"
+
+    def _received(self, data: memoryview) -> None:
+        """Take plaintext; payload of one stream that lies in one batch is handed over in one piece."""
+        views: list[memoryview] = []
+        size, stream_id = 0, 0
+        for event in self.session.receive(data, trio.current_time()):
+            if type(event) is yamux.DataReceived:
+                if event.stream_id != stream_id:
+                    self._hand_over(stream_id, views, size)
+                    views, size, stream_id = [], 0, event.stream_id
+                views.append(event.data)
+                size += len(event.data)
+            else:
+                self._hand_over(stream_id, views, size)
+                views, size = [], 0
+                self._happened(event)
+        self._hand_over(stream_id, views, size)
+        self.flush()
+
+    def _hand_over(self, stream_id: int, views: list[memoryview], size: int) -> None:
+        stream = self._streams.get(stream_id)
+        if views and stream is not None:
+            stream.on_data(views, size)
+
+    def _happened(self, event: yamux.Event) -> None:
+        match event:
+            case yamux.StreamOpened(stream_id):
+                stream = MuxedStream(self, stream_id, Responder(self._router.speaks, self._router.offered))
+                self._streams[stream_id] = stream
+                self._negotiating[stream] = trio.current_time() + NEGOTIATION_TIMEOUT
+            case yamux.StreamFinished(stream_id):
+                if (finished := self._streams.get(stream_id)) is not None:
+                    finished.on_finished()
+            case yamux.StreamReset(stream_id):
+                if (aborted := self._streams.get(stream_id)) is not None:
+                    self.forget(aborted)
+                    aborted.on_aborted(End.PEER_RESET)
+            case yamux.WindowOpened(stream_id):
+                if (waiting := self._streams.get(stream_id)) is not None:
+                    waiting.wake()
+            case yamux.StreamAcknowledged():
+                self._acknowledged.unpark()
+            case yamux.PingAnswered(round_trip):
+                self.round_trip = round_trip
+                self._pongs.unpark_all()
+            case yamux.GoAwayReceived():
+                self._acknowledged.unpark_all()
+                self._close_if_done()
+            case _:
+                pass
+
+    def on_negotiated(self, stream: MuxedStream) -> None:
+        """Pass on a stream whose protocol is settled."""
+        self._negotiating.pop(stream, None)
+        if not self._router.route(stream):
+            try:
+                self._to_library.send_nowait(stream)
+            except (trio.WouldBlock, trio.ClosedResourceError):
+                stream.abort()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await trio.sleep_until(self.session.deadline())
+            now = trio.current_time()
+            if self._channel.progressed():
+                self.session.heard(now)
+            if any(isinstance(event, yamux.PeerTimedOut) for event in self.session.tick(now)):
+                self._end("connection lost: the peer fell silent")
+            for stream, deadline in list(self._negotiating.items()):
+                if now >= deadline:
+                    stream.abort()
+            self.flush()
+
+    # -- sending --------------------------------------------------------------------------------------------------
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the channel has not taken the last batch yet."""
+        return self._channel.is_blocked
+
+    def flush(self) -> None:
+        """Send what the session wants sent, unless the channel is blocked; it follows then."""
+        if self.session.has_outgoing and not self._channel.is_blocked and not self.is_closed:
+            self._channel.send(self.session.outgoing())
+
+    def send(self, stream_id: int, data: Buffer) -> None:
+        """Send a copy of `data`, within the stream's window."""
+        self.session.send_data(stream_id, memoryview(data))
+        self.flush()
+
+    def send_batch(self, stream_id: int, size: int) -> None:
+        """Send `size` bytes of payload that lie in the batch buffer; only when not blocked."""
+        end = self.session.frame_in_place(stream_id, buffers.batch, size)
+        if self.session.has_outgoing:
+            self._channel.send(self.session.outgoing(), buffers.batch[:end])
+        else:
+            self._channel.send(buffers.batch[:end])
+
+    def _drained(self) -> None:
+        self.flush()
+        self.pass_turn()
+
+    async def turn(self) -> None:
+        """Wait in line until the channel takes a batch; whoever got the turn passes it on."""
+        await self._turns.park()
+
+    def pass_turn(self) -> None:
+        """Wake the next stream in line, if the channel takes another batch."""
+        if not self._channel.is_blocked:
+            self._turns.unpark()
+
+    # -- streams --------------------------------------------------------------------------------------------------
+
+    async def open_stream(self) -> MuxedStream:
+        """Open a stream for the library, which settles the protocol itself.
+
+        Raises:
+            MuxedConnUnavailable: the connection is closed, or takes no new streams.
+        """
+        return await self._open(None)
+
+    async def open_tunnel(self, protocol: str) -> MuxedStream:
+        """Open a stream of one protocol without waiting for the peer's consent: data may follow at once.
+
+        Raises:
+            MuxedConnUnavailable: the connection is closed, or takes no new streams.
+        """
+        stream = await self._open(Initiator(protocol))
+        stream.protocol = protocol
+        self.send(stream.stream_id, Initiator(protocol).hello())
+        return stream
+
+    async def _open(self, negotiation: Initiator | None) -> MuxedStream:
+        while self.session.streams_unacknowledged >= yamux.MAX_UNACKNOWLEDGED and not self.is_closed:
+            await self._acknowledged.park()
+        if self.is_closed:
+            raise MuxedConnUnavailable(self.reason)
+        try:
+            stream_id = self.session.open_stream(trio.current_time())
+        except LocalProtocolError as error:
+            raise MuxedConnUnavailable(str(error)) from error
+        stream = self._streams[stream_id] = MuxedStream(self, stream_id, negotiation)
+        return stream
+
+    async def accept_stream(self) -> MuxedStream:
+        """Return the next stream that the peer opened and that the router left to the library."""
+        try:
+            return await self._from_peer.receive()
+        except trio.EndOfChannel:
+            raise MuxedConnUnavailable(self.reason) from None
+
+    def forget(self, stream: MuxedStream) -> None:
+        """Drop a stream that has ended."""
+        self._streams.pop(stream.stream_id, None)
+        self._negotiating.pop(stream, None)
+        self._acknowledged.unpark()
+        self._close_if_done()
+
+    def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a task as long as the connection lives."""
+        if self._nursery is not None and not self.is_closed:
+            self._nursery.start_soon(task)
+
+    async def ping(self) -> float:
+        """Measure the round trip, in seconds.
+
+        Raises:
+            MuxedConnUnavailable: the connection ended first.
+        """
+        self.session.send_ping(trio.current_time())
+        self.flush()
+        if not self.is_closed:
+            await self._pongs.park()
+        if self.is_closed or self.round_trip is None:
+            raise MuxedConnUnavailable(self.reason)
+        return self.round_trip
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def _close_if_done(self) -> None:
+        if self.session.peer_is_going_away and not self._streams:
+            self._channel.finish()
+
+    async def close(self) -> None:
+        """Close the connection: open streams are aborted, and what was sent before still arrives."""
+        if not self.is_closed:
+            for stream in list(self._streams.values()):
+                stream.abort()
+            self.session.send_go_away()
+            self.flush()
+            self._channel.finish()
+            with trio.move_on_after(_LINGER):
+                await self.event_closed.wait()
+            self._end("closed by us")
+
+    def _end(self, reason: str) -> None:
+        """Mark the connection as ended, and abort whatever still runs on it."""
+        if self.event_closed.is_set():
+            return
+        self.reason = reason
+        self.event_closed.set()
+        self.event_started.set()
+        for stream in list(self._streams.values()):
+            stream.on_aborted(End.LOST)
+        self._streams.clear()
+        self._negotiating.clear()
+        self._to_library.close()
+        for lot in (self._turns, self._acknowledged, self._pongs):
+            lot.unpark_all()
+        self._channel.close()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    @property
+    def is_initiator(self) -> bool:
+        """Whether we dialled."""
+        return self.secured_conn.is_initiator
+
+    @property
+    def is_established(self) -> bool:
+        """Whether streams can be opened."""
+        return self.event_started.is_set() and not self.is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self.event_closed.is_set()
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """Return the peer's address."""
+        return self.secured_conn.get_transport_addresses()
+
+    def get_connection_type(self) -> ConnectionType:
+        """Return whether a relay stands in between."""
+        return self.secured_conn.get_connection_type()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the peer's host and port."""
+        return self.secured_conn.get_remote_address()

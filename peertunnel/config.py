@@ -1,0 +1,120 @@
+"""Settings: what a flag or a PT_* variable says goes before the configuration file, and that before the default."""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from peertunnel.errors import ConfigError, UsageError
+from peertunnel.protocols.address import split_address
+from peertunnel.protocols.errors import LocalProtocolError
+from peertunnel.store import config_path, identity_path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What can be set, under the names that the file uses.
+
+    identity: the path of the key file; in the file it is relative to the file's directory. listen: multiaddrs
+    that the node listens on. mdns: whether to announce and look on the local network. wait: seconds that a new
+    connection waits for the other side. grace: seconds that running tunnels get when the program has to stop.
+    """
+
+    identity: Path = field(default_factory=identity_path)
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
+    mdns: bool = True
+    wait: float = 10.0
+    grace: float = 5.0
+
+    def override(self, **flags: object) -> "Config":
+        """Put what was given on the command line, all but None, over these settings; raises UsageError."""
+        given = {name: value for name, value in flags.items() if value is not None}
+        return _apply(self, given, lambda name, rule: UsageError(f"--{name} {rule}."))
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read the configuration file at path, or at its usual place if there is one.
+
+    Raises ConfigError, which names the file, and the line and the setting where it can.
+    """
+    wanted = path is not None
+    path = path or config_path()
+    try:
+        text = path.read_text(encoding="utf-8")
+        table = tomllib.loads(text)
+    except FileNotFoundError:
+        if wanted:
+            raise ConfigError(f"There is no configuration file {path}.") from None
+        return Config()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not text in UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from None
+    except OSError as error:
+        raise ConfigError(f"Can't read {path}: {(error.strerror or str(error)).lower()}.") from error
+    config = _apply(
+        Config(), table, lambda name, rule: ConfigError(f"{path}{_line(text, name)}: {name} {rule}.")
+    )
+    return replace(config, identity=path.parent / config.identity)
+
+
+def _line(text: str, name: str) -> str:
+    """Say where a file sets a name, which its parser does not tell."""
+    setting = re.compile(rf"""\s*\[*\s*["']?{re.escape(name)}["']?\s*[=.\]]""")
+    found = (number for number, line in enumerate(text.splitlines(), 1) if setting.match(line))
+    return next((f", line {number}" for number in found), "")
+
+
+def _apply(config: Config, values: Mapping[str, object], error: Callable[[str, str], UsageError]) -> Config:
+    read: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in _READERS:
+            raise error(name, f"is no setting; the settings are {', '.join(_READERS)}")
+        try:
+            read[name] = _READERS[name](value)
+        except (TypeError, ValueError) as rule:
+            raise error(name, str(rule)) from None
+        except LocalProtocolError as reason:
+            raise error(name, f"is wrong: {reason}") from None
+    return replace(config, **read)
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise TypeError("must be a path")
+    return Path(value).expanduser()
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("must be true or false")
+    return value
+
+
+def _seconds(value: object) -> float:
+    if (
+        not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0
+    ):  # NaN is no time either
+        raise ValueError("must be a number of seconds, 0 or more")
+    return float(value)
+
+
+def _addresses(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise TypeError("must be a list of multiaddrs")
+    for address in value:
+        if not isinstance(address, str):
+            raise TypeError("must be a list of multiaddrs")
+        split_address(address)
+    return tuple(value)
+
+
+_READERS: dict[str, Callable[[object], object]] = {
+    "identity": _path,
+    "listen": _addresses,
+    "mdns": _flag,
+    "wait": _seconds,
+    "grace": _seconds,
+}

@@ -71,6 +71,15 @@ class TunnelClosed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TrafficMeasured(Event):
+    """Payload bytes of all tunnels so far, also of those that are still open; told when they have changed."""
+
+    kind: ClassVar[str] = "traffic"
+    sent_bytes: int
+    received_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pong(Event):
     """A peer answered a ping in rtt_ms milliseconds."""
 

@@ -5,9 +5,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
+
 REPLAY_LIMIT = (
     64 * 1024
 )  # bytes kept for a stream that the peer may drop unseen; more than a request's first flight
+
+
+class Unavailable(MuxedConnUnavailable):
+    """The connection has ended, or takes no new streams."""
 
 
 class End(Enum):
@@ -39,7 +45,15 @@ class Outcome:
 
 
 class Stream(Protocol):
-    """One stream of a multiplexed connection to a peer."""
+    """One stream of a multiplexed connection to a peer.
+
+    Attributes:
+        sent_bytes: bytes that a splice has sent so far.
+        received_bytes: bytes that a splice has delivered so far.
+    """
+
+    sent_bytes: int
+    received_bytes: int
 
     @property
     def peer(self) -> str:

@@ -6,13 +6,13 @@ reader costs its own stream's window and nothing else.
 """
 
 import socket
-import struct
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamReset
 
+from peertunnel import sockets
 from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.streams import REPLAY_LIMIT, End, Outcome
 from peertunnel.transport import buffers
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _WRITE_SIZE = 1024 * 1024  # bytes offered to a local socket at a time
 _MAX_VIEWS = 1024  # buffers of one sendmsg; IOV_MAX of Linux, macOS and the BSDs
-_ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST
 
 
 class Splice:
@@ -205,10 +204,7 @@ class Splice:
     def _close(self) -> None:
         if self._end is not None and self._kept(self._end) is not None:
             return
-        if self._end is not End.FINISHED:
-            try:
-                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-            except OSError:
-                pass  # not a TCP socket, or gone already
-        trio.lowlevel.notify_closing(self._sock.fileno())
-        self._sock.close()
+        if self._end is End.FINISHED:
+            sockets.close(self._sock)
+        else:
+            sockets.abort(self._sock)

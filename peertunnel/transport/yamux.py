@@ -13,13 +13,12 @@ import trio
 from libp2p.abc import IMuxedConn, ISecureConn
 from libp2p.connection_types import ConnectionType
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.exceptions import MuxedConnUnavailable
 from multiaddr import Multiaddr
 
 from peertunnel.protocols import yamux
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.multistream import Initiator, Responder
-from peertunnel.streams import End
+from peertunnel.streams import End, Unavailable
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
 from peertunnel.transport.stream import MuxedStream
@@ -55,6 +54,8 @@ class MuxedConnection(IMuxedConn):
         router: serves the streams that the peer opens.
 
     Attributes:
+        event_closed: the connection has ended.
+        event_unavailable: no new stream can be opened; open ones may still finish.
         reason: why the connection ended, "" while it lives.
         round_trip: seconds, the latest measurement; None before the first.
     """
@@ -64,6 +65,7 @@ class MuxedConnection(IMuxedConn):
         self.secured_conn = conn
         self.event_started = trio.Event()
         self.event_closed = trio.Event()
+        self.event_unavailable = trio.Event()
         self.on_close: Callable[[], Awaitable[None]] | None = None
         self.reason = ""
         self.round_trip: float | None = None
@@ -152,6 +154,7 @@ class MuxedConnection(IMuxedConn):
                 self.round_trip = round_trip
                 self._pongs.unpark_all()
             case yamux.GoAwayReceived():
+                self.event_unavailable.set()
                 self._acknowledged.unpark_all()
                 self._close_if_done()
             case _:
@@ -223,7 +226,7 @@ class MuxedConnection(IMuxedConn):
         """Open a stream for the library, which settles the protocol itself.
 
         Raises:
-            MuxedConnUnavailable: the connection is closed, or takes no new streams.
+            Unavailable: the connection is closed, or takes no new streams.
         """
         return await self._open(None)
 
@@ -231,7 +234,7 @@ class MuxedConnection(IMuxedConn):
         """Open a stream of one protocol without waiting for the peer's consent: data may follow at once.
 
         Raises:
-            MuxedConnUnavailable: the connection is closed, or takes no new streams.
+            Unavailable: the connection is closed, or takes no new streams.
         """
         stream = await self._open(Initiator(protocol))
         stream.protocol = protocol
@@ -242,11 +245,11 @@ class MuxedConnection(IMuxedConn):
         while self.session.streams_unacknowledged >= yamux.MAX_UNACKNOWLEDGED and not self.is_closed:
             await self._acknowledged.park()
         if self.is_closed:
-            raise MuxedConnUnavailable(self.reason)
+            raise Unavailable(self.reason)
         try:
             stream_id = self.session.open_stream(trio.current_time())
         except LocalProtocolError as error:
-            raise MuxedConnUnavailable(str(error)) from error
+            raise Unavailable(str(error)) from error
         stream = self._streams[stream_id] = MuxedStream(self, stream_id, negotiation)
         return stream
 
@@ -255,7 +258,7 @@ class MuxedConnection(IMuxedConn):
         try:
             return await self._from_peer.receive()
         except trio.EndOfChannel:
-            raise MuxedConnUnavailable(self.reason) from None
+            raise Unavailable(self.reason) from None
 
     def forget(self, stream: MuxedStream) -> None:
         """Drop a stream that has ended."""
@@ -269,18 +272,23 @@ class MuxedConnection(IMuxedConn):
         if self._nursery is not None and not self.is_closed:
             self._nursery.start_soon(task)
 
+    async def measured(self) -> None:
+        """Wait until the round trip has been measured, or the connection has ended."""
+        if self.round_trip is None and not self.is_closed:
+            await self._pongs.park()
+
     async def ping(self) -> float:
         """Measure the round trip, in seconds.
 
         Raises:
-            MuxedConnUnavailable: the connection ended first.
+            Unavailable: the connection ended first.
         """
         self.session.send_ping(trio.current_time())
         self.flush()
         if not self.is_closed:
             await self._pongs.park()
         if self.is_closed or self.round_trip is None:
-            raise MuxedConnUnavailable(self.reason)
+            raise Unavailable(self.reason)
         return self.round_trip
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -307,6 +315,7 @@ class MuxedConnection(IMuxedConn):
             return
         self.reason = reason
         self.event_closed.set()
+        self.event_unavailable.set()
         self.event_started.set()
         for stream in list(self._streams.values()):
             stream.on_aborted(End.LOST)

@@ -1,0 +1,75 @@
+"""The tunnels of one service: carried, numbered and reported."""
+
+import itertools
+import socket
+
+import trio
+
+from peertunnel.events import Emit, TrafficMeasured, TunnelClosed, TunnelOpened
+from peertunnel.streams import Outcome, Stream
+
+_MEASURE_INTERVAL = 1.0  # seconds between reports of traffic
+
+
+class Tunnels:
+    """Carries tunnels, tells of each, and knows when the last one has ended.
+
+    Args:
+        emit: takes the events.
+    """
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._numbers = itertools.count(1)
+        self._open: dict[int, Stream] = {}
+        self._sent = self._received = 0  # bytes of the tunnels that have ended
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def number(self) -> int:
+        """Return a number for the next tunnel; one that is opened again keeps its number."""
+        return next(self._numbers)
+
+    def opened(self, number: int, peer: str, remote: str) -> None:
+        """Report that a tunnel is about to carry bytes.
+
+        Args:
+            remote: who connected, on the consumer; what was dialled, on the provider.
+        """
+        self._emit(TunnelOpened(number, peer, remote))
+
+    async def carry(
+        self, number: int, stream: Stream, sock: socket.socket, replay: bytes | None = None
+    ) -> Outcome:
+        """Join a stream to a socket until both have ended; see `Stream.splice`."""
+        self._open[number] = stream
+        try:
+            outcome = await stream.splice(sock, replay)
+        finally:
+            del self._open[number]
+            self._sent += stream.sent_bytes
+            self._received += stream.received_bytes
+            self._changed.unpark_all()
+        return outcome
+
+    def closed(self, number: int, outcome: Outcome, reason: str | None = None) -> None:
+        """Report that a tunnel has ended; `reason` is for one that never carried anything."""
+        self._emit(TunnelClosed(number, outcome.sent, outcome.received, reason or outcome.end.value))
+
+    async def wait_all_closed(self) -> None:
+        """Wait until no tunnel is open."""
+        while self._open:
+            await self._changed.park()
+
+    async def measure(self) -> None:
+        """Report the traffic whenever it has changed, until cancelled."""
+        last = (0, 0)
+        while True:
+            await trio.sleep(_MEASURE_INTERVAL)
+            streams = self._open.values()
+            now = (
+                self._sent + sum(stream.sent_bytes for stream in streams),
+                self._received + sum(stream.received_bytes for stream in streams),
+            )
+            if now != last:
+                last = now
+                self._emit(TrafficMeasured(*now))

@@ -1,0 +1,74 @@
+"""Keeps a connection to a provider: found, watched, and found again when it is lost."""
+
+import trio
+
+from peertunnel.events import Emit, PathChanged
+from peertunnel.node import Node, path_of
+from peertunnel.protocols.service import Service
+from peertunnel.transport.identify import agent_of
+from peertunnel.transport.yamux import MuxedConnection
+
+_PING_PATIENCE = 1.0  # seconds to wait for the first round trip before the path is reported without one
+
+
+class Keeper:
+    """The consumer's way to a service.
+
+    Args:
+        node: who looks.
+        service: what to look for.
+        emit: takes a PathChanged whenever a connection stands or is lost.
+    """
+
+    def __init__(self, node: Node, service: Service, emit: Emit) -> None:
+        self._node = node
+        self._service = service
+        self._emit = emit
+        self._connection: MuxedConnection | None = None
+        self._agent: str | None = None  # None until the peer has said what it is
+        self._asked = trio.Event()
+        self._found = trio.Event()
+
+    async def run(self) -> None:
+        """Find the provider, and again after every loss, until cancelled."""
+        while True:
+            connection = await self._node.meet(self._service)
+            self._connection, self._agent, self._asked = connection, None, trio.Event()
+            self._found.set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._look_at, connection)
+                await connection.event_unavailable.wait()
+                nursery.cancel_scope.cancel()
+            self._connection = None
+            self._found = trio.Event()
+            self._asked.set()
+            self._emit(PathChanged(str(connection.peer_id), "none", None))
+
+    async def _look_at(self, connection: MuxedConnection) -> None:
+        """Tell of a new connection, and learn what is at its other end."""
+        with trio.move_on_after(_PING_PATIENCE):
+            await connection.measured()
+        round_trip = None if connection.round_trip is None else connection.round_trip * 1000
+        self._emit(PathChanged(str(connection.peer_id), path_of(connection), round_trip))
+        self._agent = await agent_of(connection)
+        self._asked.set()
+
+    async def connection(self) -> MuxedConnection:
+        """Return a connection that takes new streams, as soon as there is one; waits for ever."""
+        while self._connection is None or self._connection.event_unavailable.is_set():
+            await self._found.wait()
+            await trio.lowlevel.checkpoint()
+        return self._connection
+
+    async def drops_streams(self) -> bool:
+        """Return whether the provider may drop streams unseen in a burst, as rust-libp2p's streams do.
+
+        Ours never does, and a stream that it resets must not be opened again: its target refused.
+        """
+        await self._asked.wait()
+        return not self.is_ours
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the provider is known to be a peertunnel."""
+        return (self._agent or "").startswith("peertunnel/")

@@ -1,1 +1,49 @@
-"""To be filled."""
+"""Ways to announce a service and to find the peers that may provide it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from peertunnel.protocols.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A peer that may provide a service: whoever dials it must still find out.
+
+    peer_id: in base58. addresses: multiaddrs, each ending in /p2p/ and the peer id. source: what named it.
+    """
+
+    peer_id: str
+    addresses: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What a provider tells of itself; both functions are asked again and again, since the answers change.
+
+    peer_id: in base58. addresses: gives multiaddrs, each ending in /p2p/ and the peer id.
+    topics: gives the service's topics of today and tomorrow, none for one that goes by its peer id only.
+    """
+
+    peer_id: str
+    addresses: Callable[[], tuple[str, ...]]
+    topics: Callable[[], tuple[bytes, ...]]
+
+
+class Source(Protocol):
+    """One way to announce and to find; none of them fails for want of a network, they go on trying."""
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Announce until cancelled, and withdraw then."""
+
+    def find(self, service: Service) -> trio.MemoryReceiveChannel[Candidate]:
+        """Look for a service's providers until the channel is closed, so use it in a with block.
+
+        A peer is named again when it has restarted or has other addresses. The channel ends when this source
+        will never name another one.
+        """
+        ...

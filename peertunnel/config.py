@@ -1,5 +1,7 @@
 """Settings: what a flag or a PT_* variable says goes before the configuration file, and that before the default."""
 
+import math
+import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -11,6 +13,8 @@ from peertunnel.errors import ConfigError, UsageError
 from peertunnel.protocols.address import split_address
 from peertunnel.protocols.errors import LocalProtocolError
 from peertunnel.store import config_path, identity_path
+
+FOREVER = 10**9  # seconds, thirty years
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +86,9 @@ def _apply(config: Config, values: Mapping[str, object], error: Callable[[str, s
 
 
 def _path(value: object) -> Path:
-    if not isinstance(value, str | Path) or not str(value):
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
         raise TypeError("must be a path")
-    return Path(value).expanduser()
+    return Path(os.path.expanduser(value))
 
 
 def _flag(value: object) -> bool:
@@ -94,11 +98,11 @@ def _flag(value: object) -> bool:
 
 
 def _seconds(value: object) -> float:
-    if (
-        not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0
-    ):  # NaN is no time either
-        raise ValueError("must be a number of seconds, 0 or more")
-    return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("must be a number of seconds")
+    if not value >= 0:  # NaN is no time either
+        raise ValueError("must be 0 seconds or more")
+    return float(value) if value < FOREVER else math.inf  # TOML's integers may not fit
 
 
 def _addresses(value: object) -> tuple[str, ...]:

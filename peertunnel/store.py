@@ -22,7 +22,7 @@ _APP = "peertunnel"
 def home() -> Path:
     """Give the directory of all our files: $PT_HOME, or else the user's place for configuration."""
     own = os.environ.get("PT_HOME")
-    return Path(own).expanduser() if own else Path(platformdirs.user_config_dir(_APP, appauthor=False))
+    return Path(os.path.expanduser(own)) if own else Path(platformdirs.user_config_dir(_APP, appauthor=False))
 
 
 def config_path() -> Path:

@@ -31,7 +31,8 @@ def split_address(text: str) -> tuple[str, str | None]:
         raise AddressError(
             f"{text[:MAX_ADDRESS]!r} is not a multiaddr: one looks like /ip4/192.0.2.1/tcp/4001"
         )
-    parts = _parts(text)
+    if not (parts := _parts(text)):
+        raise AddressError(f"{text!r} names no place")
     last_name, last_value = parts[-1]
     peer_id = last_value if last_name == "p2p" else None
     place = "".join(

@@ -75,7 +75,7 @@ def parse_link(text: str) -> Link:
     Parameters of the query that we don't know are left for later versions. Raises LinkError.
     """
     if text[: len(_SCHEME)].lower() != _SCHEME:
-        if "/" in text:
+        if "/" in text or "#" in text:  # errors show a peer id, and must not show a secret
             raise LinkError("a link begins with pk:// and a peer id")
         return Link(text)
     rest, hash_mark, fragment = text[len(_SCHEME) :].partition("#")

@@ -8,7 +8,7 @@ from peertunnel.protocols.link import Link
 from peertunnel.protocols.peerid import short_peer_id
 from peertunnel.protocols.topic import derive_root, root_of_secret, topic, topics_to_publish, topics_to_search
 
-_TAG_DAY = 2**64 - 1  # a day that never comes, so the tag is part of no topic
+_TAG_DAY = 2**63 - 1  # a day that never comes, so the tag is part of no topic
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,10 @@ def root_of_secret(secret: bytes) -> bytes:
 
 def topic(root: bytes, day: int) -> bytes:
     """Derive a day's topic (32 bytes) from a root secret; day is the unix time in seconds, divided by 86400."""
-    return HKDF(SHA256(), TOPIC_BYTES, salt=None, info=b"topic" + day.to_bytes(8)).derive(root)
+    info = b"topic" + day.to_bytes(
+        8, signed=True
+    )  # a machine without a clock starts in 1970, the day after -1
+    return HKDF(SHA256(), TOPIC_BYTES, salt=None, info=info).derive(root)
 
 
 def topics_to_publish(root: bytes, now: float) -> tuple[bytes, bytes]:

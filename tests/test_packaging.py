@@ -64,6 +64,7 @@ def install(environment: Path, *what: str | Path) -> Path:
         environment,
         "install",
         "--no-deps",
+        "--ignore-installed",
         "--no-build-isolation",
     ]
     run(*pip, *what, PYTHONPATH=sysconfig.get_path("purelib"))

@@ -16,6 +16,7 @@ from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify import identify
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig
 from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
@@ -46,6 +47,13 @@ identify.AGENT_VERSION = AGENT
 
 class HostError(PeerTunnelError):
     """The node cannot listen for peers."""
+
+
+class _NoAutoConnector(AutoConnector):
+    """Dials nobody: the library's would keep dialling whoever the peerstore knows, up to the connection limit."""
+
+    async def maybe_connect(self) -> None:
+        """Do nothing."""
 
 
 class _Network(Swarm):
@@ -104,12 +112,13 @@ class Host:
             max_connections=MAX_CONNECTIONS,
             max_connections_per_peer=MAX_CONNECTIONS,
             min_connections=0,
-            low_watermark=0,
+            low_watermark=MAX_CONNECTIONS,
             high_watermark=MAX_CONNECTIONS,
         )
         self.network = _Network(
             self._id, peerstore, create_upgrader(identity.key_pair, self), [], connection_config=limits
         )
+        self.network.auto_connector = _NoAutoConnector(self.network)
         self.library = BasicHost(self.network, addrs_factory=lambda _: self._announced())
         self.network.set_stream_handler(self._serve_library)
 

@@ -1,0 +1,140 @@
+"""Two nodes in one process and a tunnel between them, over real sockets on loopback."""
+
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from peertunnel.bind import bind
+from peertunnel.endpoints import TcpEndpoint
+from peertunnel.events import Event, Listening
+from peertunnel.expose import expose
+from peertunnel.identity import Identity
+from peertunnel.node import Node, NodeOptions, open_node
+from peertunnel.protocols.service import Service
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
+PATIENCE = 20.0  # seconds before a test gives up waiting for something that must happen
+Handler = Callable[[trio.SocketStream], Awaitable[None]]
+E = TypeVar("E", bound=Event)
+
+
+class Log:
+    """Takes the events of one side, and waits for some."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._news = trio.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self._news.set()
+        self._news = trio.Event()
+
+    def all(self, kind: type[E]) -> list[E]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    async def wait(self, kind: type[E], count: int = 1) -> list[E]:
+        """Wait until there are `count` events of a kind."""
+        with trio.fail_after(PATIENCE):
+            while len(found := self.all(kind)) < count:
+                await self._news.wait()
+        return found
+
+
+@dataclass
+class Pair:
+    """A provider and a consumer that are up."""
+
+    provider: Node
+    consumer: Node
+    port: int
+    stop_provider: trio.Event
+    stop_consumer: trio.Event
+    provider_log: Log = field(default_factory=Log)
+    consumer_log: Log = field(default_factory=Log)
+
+    async def connect(self) -> trio.SocketStream:
+        """Open a connection to the consumer's local port."""
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+
+@asynccontextmanager
+async def target(handler: Handler) -> AsyncIterator[int]:
+    """Serve a target; yield its port."""
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, handler, 0)
+        yield listeners[0].socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def node(listen: tuple[str, ...] = LOOPBACK) -> AsyncIterator[Node]:
+    """Run a node that nobody else finds."""
+    async with open_node(NodeOptions(identity=Identity.ephemeral(), listen=listen, mdns=False)) as running:
+        yield running
+
+
+@asynccontextmanager
+async def pair(target_port: int, wait: float = PATIENCE, grace: float = 0.0) -> AsyncIterator[Pair]:
+    """Run a provider of a port and a consumer of it."""
+    async with node() as provider, node(()) as consumer, trio.open_nursery() as nursery:
+        joined = Pair(provider, consumer, 0, trio.Event(), trio.Event())
+        service = Service.from_addresses(provider.addresses)
+
+        async def provide(task_status: "TaskStatus[None]") -> None:
+            await expose(
+                provider,
+                service,
+                TcpEndpoint(None, target_port),
+                joined.provider_log,
+                grace=grace,
+                stop=joined.stop_provider,
+                task_status=task_status,
+            )
+
+        async def consume(task_status: "TaskStatus[None]") -> None:
+            await bind(
+                consumer,
+                service,
+                TcpEndpoint("127.0.0.1", 0),
+                joined.consumer_log,
+                wait=wait,
+                grace=grace,
+                stop=joined.stop_consumer,
+                task_status=task_status,
+            )
+
+        await nursery.start(provide)
+        await nursery.start(consume)
+        joined.port = int(joined.consumer_log.all(Listening)[0].local.rpartition(":")[2])
+        yield joined
+        nursery.cancel_scope.cancel()
+
+
+async def echo(stream: trio.SocketStream) -> None:
+    """Send back what comes, and the end of it."""
+    try:
+        async for data in stream:
+            await stream.send_all(data)
+        await stream.send_eof()
+    except trio.BrokenResourceError:
+        pass  # the client has seen enough
+
+
+async def receive_all(stream: trio.SocketStream) -> bytes:
+    """Receive to the end of the stream."""
+    return b"".join([data async for data in stream])
+
+
+def reset(stream: trio.SocketStream) -> None:
+    """Close a connection with RST."""
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()

@@ -1,0 +1,76 @@
+"""Events: their JSON, which scripts rely on, and the fan-out."""
+
+import dataclasses
+import json
+
+import pytest
+
+from peertunnel import events
+from peertunnel.errors import TargetError
+from peertunnel.events import Event, Events
+
+JSON: list[tuple[Event, dict[str, object]]] = [
+    (events.Ready("12D3", ("/a", "/b")), {"kind": "ready", "peer_id": "12D3", "addresses": ["/a", "/b"]}),
+    (events.Listening("127.0.0.1:2022"), {"kind": "listening", "local": "127.0.0.1:2022"}),
+    (
+        events.PathChanged("12D3", "direct", 1.5),
+        {"kind": "path", "peer_id": "12D3", "path": "direct", "rtt_ms": 1.5},
+    ),
+    (
+        events.PathChanged("12D3", "none", None),
+        {"kind": "path", "peer_id": "12D3", "path": "none", "rtt_ms": None},
+    ),
+    (
+        events.TunnelOpened(1, "12D3", "[::1]:5000"),
+        {"kind": "tunnel-opened", "tunnel": 1, "peer_id": "12D3", "remote": "[::1]:5000"},
+    ),
+    (
+        events.TunnelClosed(1, 10, 20, "finished"),
+        {"kind": "tunnel-closed", "tunnel": 1, "sent_bytes": 10, "received_bytes": 20, "reason": "finished"},
+    ),
+    (
+        events.Pong("12D3", "relayed", "/a", 30.0),
+        {"kind": "pong", "peer_id": "12D3", "path": "relayed", "address": "/a", "rtt_ms": 30.0},
+    ),
+    (events.Shared("pk://12D3#secret"), {"kind": "shared", "link": "pk://12D3#secret"}),
+    (events.Warned("Mind."), {"kind": "warning", "message": "Mind."}),
+    (
+        events.ErrorOccurred.of(TargetError("Gone.", hint="Look.")),
+        {"kind": "error", "code": 6, "message": "Gone.", "hint": "Look."},
+    ),
+]
+
+KINDS = {
+    kind
+    for kind in vars(events).values()
+    if isinstance(kind, type) and issubclass(kind, Event) and kind is not Event
+}
+
+
+@pytest.mark.parametrize(("event", "expected"), JSON)
+def test_json(event: Event, expected: dict[str, object]) -> None:
+    assert json.dumps(event.to_json()) == json.dumps(expected)  # the order counts, too
+
+
+def test_every_event_is_tested() -> None:
+    assert {type(event) for event, _ in JSON} == KINDS
+
+
+def test_events_do_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        events.Listening("22").local = "23"  # type: ignore[misc]
+
+
+def test_a_log_of_events_keeps_the_secret() -> None:
+    assert "secret" not in repr(events.Shared("pk://12D3#secret"))
+
+
+def test_fan_out() -> None:
+    first: list[Event] = []
+    second: list[Event] = []
+    emit = Events(first.append)
+    emit(events.Warned("one"))
+    emit.subscribe(second.append)
+    emit(events.Warned("two"))
+    assert first == [events.Warned("one"), events.Warned("two")]
+    assert second == [events.Warned("two")]

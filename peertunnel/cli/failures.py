@@ -1,0 +1,54 @@
+"""The end of a failed command: one sentence, a hint and an exit code, and no traceback that nobody asked for."""
+
+import traceback
+from collections.abc import Iterator
+
+import click
+
+from peertunnel.cli.options import Flags
+from peertunnel.cli.output import reader
+from peertunnel.errors import Interrupted, PeerTunnelError, UsageError
+from peertunnel.events import ErrorOccurred
+
+TRACEBACKS = 2  # the verbosity from which on a user wants to see where it failed
+
+
+class Bug(PeerTunnelError):
+    """This is a bug in pt."""
+
+    hint = "Run it again with -vv, and report what it prints."
+
+
+def report(error: BaseException, flags: Flags) -> int:
+    """Say what went wrong where the flags want it, and give the exit code."""
+    if flags.verbosity >= TRACEBACKS:
+        traceback.print_exception(error)
+    told = min((_as_ours(leaf) for leaf in _leaves(error)), key=_rank)
+    reader(flags)(ErrorOccurred.of(told))
+    return told.exit_code
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Give the exceptions inside nested groups, or the exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _as_ours(error: BaseException) -> PeerTunnelError:
+    match error:
+        case PeerTunnelError():
+            return error
+        case KeyboardInterrupt() | click.Abort():
+            return Interrupted()
+        case click.UsageError():
+            path = error.ctx.command_path if error.ctx is not None else "pt"
+            return UsageError(error.format_message(), hint=f"See {path} --help.")
+    return Bug(f"This is a bug in pt: {type(error).__name__}: {error}".rstrip(": ") + ".")
+
+
+def _rank(error: PeerTunnelError) -> int:
+    """Of several errors tell one: an interruption explains the others, and a bug explains nothing."""
+    return 0 if isinstance(error, Interrupted) else 2 if isinstance(error, Bug) else 1

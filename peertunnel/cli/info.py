@@ -1,0 +1,34 @@
+"""`pt info`: who this machine is, and what pt runs on."""
+
+import click
+
+from peertunnel import __version__
+from peertunnel.cli import options
+
+PARTS = ("libp2p", "cryptography", "trio")
+
+
+@click.command()
+@options.shared()
+@click.pass_obj
+def info(flags: options.Flags) -> None:
+    """Show this machine's peer id, addresses and files, and the versions."""
+    import platform
+    from importlib.metadata import version
+
+    from peertunnel.cli.output import reader
+    from peertunnel.cli.results import Described
+    from peertunnel.identity import load_identity
+    from peertunnel.store import config_path
+    from peertunnel.transport.addresses import dialable
+
+    config = flags.settings()
+    own = [f"peertunnel {__version__}", f"Python {platform.python_version()}"]
+    described = Described(
+        load_identity(config.identity).peer_id,
+        dialable(config.listen),
+        str(config.identity),
+        str(flags.config or config_path()),
+        (*own, *(f"{part} {version(part)}" for part in PARTS)),
+    )
+    reader(flags)(described)

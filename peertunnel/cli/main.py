@@ -1,0 +1,59 @@
+"""The `pt` command: the list of commands, each loaded when it is asked for."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from peertunnel import __version__
+from peertunnel.cli import options
+
+COMMANDS = ("tcp", "bind", "share", "connect", "ping", "info", "demo", "completion")
+ALIASES = {"s": "share", "c": "connect", "i": "info"}
+
+
+class Commands(click.Group):
+    """The commands in the order of the story; a command's module is imported when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands as `pt --help` lists them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command by its name or alias."""
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"peertunnel.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=Commands,
+    epilog="These options are understood after a command, too. PT_WAIT=30 in the environment is --wait 30, and so on.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="pt", message="%(prog)s %(version)s")
+@options.shared(on_group=True)
+def cli() -> None:
+    """Forward a TCP port from one machine to another, peer to peer.
+
+    \b
+    there$ pt tcp  --port 22   --id NAME      offer a port under a name
+    here$  pt bind --port 2022 --id NAME      reach it at localhost:2022
+    """
+
+
+def main() -> None:
+    """Run `pt` and exit with one of the codes that docs/errors.md lists."""
+    arguments = sys.argv[1:] or ["--help"]
+    # A command line that can't be read has no flags yet, and its error still goes where it was asked for.
+    flags = options.Flags(json="--json" in arguments)
+    try:
+        code = cli.main(arguments, prog_name="pt", standalone_mode=False, obj=flags)
+    except BaseException as error:  # noqa: BLE001  nothing is above us that could tell the user
+        from peertunnel.cli.failures import report
+
+        code = report(error, flags)
+    sys.exit(code)

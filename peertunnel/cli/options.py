@@ -1,0 +1,102 @@
+"""The options that every command understands, before its name or after it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from peertunnel.cli import values
+
+if TYPE_CHECKING:
+    from peertunnel.config import Config
+
+F = TypeVar("F", bound=Callable[..., Any])
+_GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+@dataclass(slots=True)
+class Flags:
+    """What options and PT_ variables say; None or empty where the configuration file or a default decides."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    config: Path | None = None
+    identity: str | None = None
+    wait: float | None = None  # seconds
+    grace: float | None = None  # seconds
+    mdns: bool | None = None
+    p2p_listen: tuple[str, ...] = ()
+
+    @property
+    def verbosity(self) -> int:
+        """How much to say: the count of -v, or -1 with -q."""
+        return -1 if self.quiet else self.verbose
+
+    def settings(self) -> "Config":
+        """Complete the flags from the configuration file and the defaults; raises ConfigError and UsageError."""
+        from peertunnel.config import load_config
+
+        return load_config(self.config).override(
+            identity=self.identity,
+            listen=self.p2p_listen or None,
+            mdns=self.mdns,
+            wait=self.wait,
+            grace=self.grace,
+        )
+
+
+def shared(*, on_group: bool = False) -> Callable[[F], F]:
+    """Add the shared options: in full to `pt` itself, and out of sight to each command, whose help stays short."""
+
+    def add(command: F) -> F:
+        for name, settings in reversed(_SHARED.items()):
+            variable = f"PT_{name.split('--')[1].strip('/').replace('-', '_').upper()}"
+            command = click.option(
+                *name.split(),
+                **settings,
+                envvar=variable if on_group else None,
+                hidden=not on_group,
+                expose_value=False,
+                is_eager=True,
+                callback=_remember,
+            )(command)
+        return command
+
+    return add
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Note what is given; what stands after the command is read last, and so it counts."""
+    flags, name = ctx.find_object(Flags), str(param.name)
+    if flags is not None and ctx.get_parameter_source(name) in _GIVEN:
+        setattr(flags, name, flags.verbose + value if name == "verbose" else value)
+
+
+_SHARED: dict[str, dict[str, Any]] = {
+    "--json": {"is_flag": True, "help": "Print JSON lines on stdout."},
+    "-q --quiet": {"is_flag": True, "help": "Print only errors and results."},
+    "-v --verbose": {"count": True, "help": "Show tunnels (-v), logs (-vv), all (-vvv)."},
+    "--wait": {
+        "type": values.seconds,
+        "metavar": "SECONDS",
+        "help": "How long to look for the other side.  [10]",
+    },
+    "--grace": {
+        "type": values.seconds,
+        "metavar": "SECONDS",
+        "help": "How long tunnels may go on after Ctrl-C.  [5]",
+    },
+    "--mdns/--no-mdns": {"default": None, "help": "Find and be found on the local network.  [yes]"},
+    "--identity": {"metavar": "FILE", "help": "The private key of this machine."},
+    "--config": {"metavar": "FILE", "type": Path, "help": "The configuration file."},
+    "--p2p-listen": {
+        "metavar": "MULTIADDR",
+        "multiple": True,
+        "type": values.place,
+        "help": "Where peers reach this node; repeatable.  [any port of any address]",
+    },
+}

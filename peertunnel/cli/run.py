@@ -1,0 +1,121 @@
+"""Where a command comes to life: trio, signals, the readers of its events, and a node for it."""
+
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from peertunnel.bind import bind
+from peertunnel.cli import output
+from peertunnel.cli.options import Flags
+from peertunnel.cli.totals import Totals
+from peertunnel.config import Config
+from peertunnel.endpoints import Endpoint
+from peertunnel.errors import Interrupted
+from peertunnel.events import Events, Warned
+from peertunnel.expose import expose
+from peertunnel.identity import Identity, load_identity
+from peertunnel.node import Node, NodeOptions, open_node
+from peertunnel.protocols.service import Service
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+LOG_LEVELS = (logging.CRITICAL, logging.CRITICAL, logging.INFO, logging.DEBUG)  # by verbosity
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a story works with; stop is set when it is to end in good order."""
+
+    config: Config
+    identity: Identity
+    emit: Events = field(default_factory=Events)
+    stop: trio.Event = field(default_factory=trio.Event)
+
+    def node(self, identity: Identity | None = None) -> AbstractAsyncContextManager[Node]:
+        """Open a node as the settings say, under this machine's identity or another one."""
+        who, config = identity or self.identity, self.config
+        return open_node(NodeOptions(identity=who, listen=config.listen, mdns=config.mdns))
+
+    async def provide(self, node: Node, service: Service, target: Endpoint) -> None:
+        """Offer a service until the session is to stop."""
+        await expose(node, service, target, self.emit, grace=self.config.grace, stop=self.stop)
+
+    async def consume(self, service: Service, local: Endpoint | None) -> None:
+        """Reach a service from a local endpoint, or stdin and stdout, until the session is to stop."""
+        wait, grace = self.config.wait, self.config.grace
+        async with self.node() as node:
+            await bind(node, service, local, self.emit, wait=wait, grace=grace, stop=self.stop)
+
+
+Story = Callable[[Session], Awaitable[None]]
+
+
+def run(
+    flags: Flags, story: Story, *, advice: str = "", stdout_is_data: bool = False, graceful: bool = True
+) -> None:
+    """Run a story to its end.
+
+    advice: what to run on the other machine. stdout_is_data: keep words and JSON lines off stdout.
+    graceful: let the first signal set the session's stop, and only the second one end everything at once.
+
+    Raises what the story raises, perhaps in groups, and Interrupted when a signal ended it.
+    """
+    # Until trio hears signals, and again when it has stopped, SIGTERM ends us as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.basicConfig(level=LOG_LEVELS[min(max(flags.verbosity, 0), len(LOG_LEVELS) - 1)])
+    config = flags.settings()
+    session_parts = config, load_identity(config.identity)
+
+    async def live() -> None:
+        session, totals = Session(*session_parts), Totals()
+        session.emit.subscribe(totals)
+        async with trio.open_nursery() as nursery:
+            with _reading(flags, session, totals, nursery, advice, stdout_is_data):
+                await nursery.start(_heed_signals, session, totals, graceful)
+                await story(session)
+            nursery.cancel_scope.cancel()
+        if session.stop.is_set():
+            raise Interrupted()
+
+    trio.run(live)
+
+
+async def _heed_signals(
+    session: Session, totals: Totals, graceful: bool, task_status: "TaskStatus[None]"
+) -> None:
+    stops = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) wants us to outlive the terminal
+        stops.append(signal.SIGHUP)
+    with trio.open_signal_receiver(*stops) as signals:
+        task_status.started()
+        async for _ in signals:
+            if session.stop.is_set() or not graceful:
+                raise Interrupted()
+            session.stop.set()
+            if totals.open:
+                grace = f"{session.config.grace:g} s"
+                session.emit(Warned(f"Stopping: tunnels may go on for {grace}; Ctrl-C again ends them now."))
+
+
+@contextmanager
+def _reading(
+    flags: Flags, session: Session, totals: Totals, nursery: trio.Nursery, advice: str, stdout_is_data: bool
+) -> Iterator[None]:
+    """Let people or programs read the events, with a display for somebody at a terminal."""
+    if flags.json or flags.quiet or stdout_is_data or not sys.stderr.isatty():
+        session.emit.subscribe(output.reader(flags, advice, stdout_is_data=stdout_is_data))
+        yield
+        return
+    from peertunnel.cli.progress import Display  # rich takes a while to load
+
+    with Display(totals) as display:
+        session.emit.subscribe(output.reader(flags, advice, screen=display.say))
+        nursery.start_soon(display.draw)
+        yield

@@ -1,0 +1,54 @@
+"""`pt tcp`: offer a TCP port, or whatever listens, under a tunnel id."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from peertunnel.cli import options, tunnelid, values
+from peertunnel.errors import UsageError
+
+if TYPE_CHECKING:
+    from peertunnel.endpoints import Endpoint
+
+UNPRIVILEGED = 1024  # the first port that anybody may open; IPPORT_RESERVED of Berkeley sockets
+PRIVILEGED_MOVE = 2000  # so 22 becomes 2022
+
+
+@click.command()
+@click.option("--port", type=values.port, metavar="PORT", help="The service's port on this machine.")
+@click.option(
+    "--target", type=values.target, metavar="HOST:PORT|unix:/PATH", help="Or the service's address."
+)
+@tunnelid.option
+@options.shared()
+@click.pass_obj
+def tcp(
+    flags: options.Flags, port: int | None, target: "Endpoint | None", tunnel_id: tunnelid.TunnelId | None
+) -> None:
+    """Offer a service of this machine, or one that it reaches.
+
+    \b
+    pt tcp --port 22 --id NAME
+    pt tcp --target 192.0.2.7:5432 --id-file secret.txt
+    pt tcp --target unix:/run/app.sock --id NAME
+    """
+    if (port is None) == (target is None):
+        raise UsageError("Say what to offer, once.", hint="Give --port PORT or --target HOST:PORT.")
+    given = tunnelid.required(tunnel_id)
+
+    from peertunnel.cli.run import Session, run
+    from peertunnel.endpoints import TcpEndpoint
+
+    async def story(session: Session) -> None:
+        service = values.service(given.text)
+        assert service.root is not None
+        async with session.node(session.identity.for_service(service.root)) as node:
+            await session.provide(node, service, target or TcpEndpoint(None, port or 0))
+
+    tunnelid.warn(given, flags)
+    run(flags, story, advice=f"pt bind --port {_free_choice(port)} {given.again}")
+
+
+def _free_choice(port: int | None) -> int:
+    """Suggest a port for the other side: the same one, if anybody may open it; 0 when there is none to copy."""
+    return port + PRIVILEGED_MOVE if port and port < UNPRIVILEGED else port or 0

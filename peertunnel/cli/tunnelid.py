@@ -1,0 +1,92 @@
+"""The tunnel id: from --id, --id-file, PT_ID or PT_ID_FILE, and how to say it again without showing it."""
+
+import functools
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from peertunnel.cli.options import Flags
+from peertunnel.errors import UsageError
+
+HOW = "Give --id NAME or --id-file FILE, or set PT_ID."
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelId:
+    """A tunnel id. again: how to give it on the other machine, as an option or a remark."""
+
+    text: str = field(repr=False)
+    again: str = field(repr=False)
+    is_in_argv: bool = False  # where `ps` shows it to everybody on the machine
+
+
+def option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --id and --id-file, and call the command with tunnel_id: a TunnelId, or None when there is none."""
+
+    @functools.wraps(command)
+    def with_id(*args: Any, id_name: str | None, id_file: str | None, **rest: Any) -> Any:
+        source = click.get_current_context().get_parameter_source
+        in_argv, by_file = (source(name) is ParameterSource.COMMANDLINE for name in ("id_name", "id_file"))
+        if in_argv and by_file:
+            raise UsageError(
+                "The id is given twice, by --id and by --id-file.", hint="Give only one of them."
+            )
+        tunnel_id = None
+        if id_name is not None and not by_file:
+            tunnel_id = _from_name(id_name, in_argv)
+        elif id_file is not None:
+            tunnel_id = _from_file(id_file)
+        return command(*args, tunnel_id=tunnel_id, **rest)
+
+    named = click.option(
+        "--id", "id_name", metavar="NAME", envvar="PT_ID", help="The name that both sides use.  [PT_ID]"
+    )
+    filed = click.option(
+        "--id-file", metavar="FILE", envvar="PT_ID_FILE", help="A file with the name.  [PT_ID_FILE]"
+    )
+    return named(filed(with_id))
+
+
+def required(tunnel_id: TunnelId | None) -> TunnelId:
+    """Insist on a tunnel id; raises UsageError."""
+    if tunnel_id is None:
+        raise UsageError("There is no tunnel id.", hint=HOW)
+    return tunnel_id
+
+
+def warn(tunnel_id: TunnelId | None, flags: Flags) -> None:
+    """Tell people, but no log, that others on this machine can see an id that stands on the command line."""
+    if tunnel_id is None or not tunnel_id.is_in_argv or flags.json or flags.quiet:
+        return
+    if sys.stderr.isatty() or flags.verbose:
+        click.echo(
+            "warning: others on this machine can see the id in `ps`; --id-file or PT_ID hide it.", err=True
+        )
+
+
+def _from_name(name: str, is_in_argv: bool) -> TunnelId:
+    if not name:
+        raise UsageError("The tunnel id is empty.", hint=HOW)
+    if is_in_argv:
+        return TunnelId(name, f"--id {shlex.quote(name)}", is_in_argv=True)
+    return TunnelId(name, "  (with the same PT_ID)")
+
+
+def _from_file(name: str) -> TunnelId:
+    try:
+        text = Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (
+            (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8 text"
+        )
+        raise UsageError(f"Can't read the id file {name}: {reason}.", hint=HOW) from None
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise UsageError(f"The id file {name} is empty.", hint="Write the tunnel id into it.")
+    return TunnelId(text, f"--id-file {shlex.quote(name)}")

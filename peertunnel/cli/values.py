@@ -1,0 +1,108 @@
+"""What a command is given, read: each function takes text and raises UsageError, one sentence, when it can't."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from peertunnel.errors import UsageError
+from peertunnel.protocols.errors import LocalProtocolError
+
+if TYPE_CHECKING:
+    from peertunnel.endpoints import Endpoint
+    from peertunnel.protocols.link import Link
+    from peertunnel.protocols.service import Service
+
+MAX_PORT = 65535
+
+
+def port(text: str) -> int:
+    """Read the port of a target: 1 to 65535."""
+    number = local_port(text)
+    if number == 0:
+        raise UsageError(
+            "Nothing can be reached at port 0.", hint="Give the port that the service listens on."
+        )
+    return number
+
+
+def local_port(text: str) -> int:
+    """Read a port to listen on: 0 to 65535, where 0 picks a free one."""
+    if not (text.isascii() and text.isdigit()) or int(text) > MAX_PORT:
+        raise UsageError(f"{text!r} is not a port.", hint=f"A port is a number from 0 to {MAX_PORT}.")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Read a time in seconds, 0 or more; "inf" is for ever."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0:  # NaN is no time either
+        raise UsageError(f"{text!r} is not a time.", hint="A time is a number of seconds, 0 or more.")
+    return value
+
+
+def target(text: str) -> "Endpoint":
+    """Read what a provider dials."""
+    from peertunnel.endpoints import parse_target
+
+    return parse_target(text)
+
+
+def local(text: str) -> "Endpoint":
+    """Read where a consumer listens."""
+    from peertunnel.endpoints import parse_local
+
+    return parse_local(text)
+
+
+def place(text: str) -> str:
+    """Read a multiaddr to listen on."""
+    from peertunnel.protocols.address import split_address
+
+    with _as_usage("Write a multiaddr such as /ip4/0.0.0.0/tcp/4001."):
+        return split_address(text)[0]
+
+
+def link(text: str) -> "Link":
+    """Read a pk:// link or a bare peer id."""
+    from peertunnel.protocols.link import parse_link
+
+    with _as_usage("Copy the whole line that pt share printed; quote it, because of the & in it."):
+        return parse_link(text)
+
+
+def service(tunnel_id: str | None, peers: Sequence[str] = ()) -> "Service":
+    """Give the service that a tunnel id, addresses of its peer, or both lead to. The id takes 0.2 s or so."""
+    from peertunnel.protocols.service import Service
+
+    with _as_usage("Write each address as /ip4/192.0.2.1/tcp/4001/p2p/PEERID; all belong to one peer."):
+        if tunnel_id is None:
+            return Service.from_addresses(peers)
+        return Service.from_id(tunnel_id).with_addresses(peers)
+
+
+def anything(text: str) -> "Service":
+    """Read a multiaddr, a link, a peer id, or else a tunnel id."""
+    from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
+    from peertunnel.protocols.service import Service
+
+    if text.startswith("/"):
+        return service(None, [text])
+    try:
+        parse_peer_id(text)
+    except PeerIdError:
+        if "://" not in text:
+            return service(text)
+    return Service.from_link(link(text))
+
+
+@contextmanager
+def _as_usage(hint: str) -> Iterator[None]:
+    """Turn what a parser says, which starts small and has no full stop, into the sentence that users read."""
+    try:
+        yield
+    except LocalProtocolError as error:
+        text = str(error)
+        raise UsageError(f"{text[:1].upper()}{text[1:]}.", hint=hint) from None

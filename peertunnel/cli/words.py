@@ -1,0 +1,88 @@
+"""Events in words: what people read on stderr, and what they read only when they ask for more."""
+
+from peertunnel.cli.results import Described, Stepped
+from peertunnel.errors import Interrupted
+from peertunnel.events import (
+    ErrorOccurred,
+    Event,
+    Listening,
+    PathChanged,
+    Pong,
+    Ready,
+    Shared,
+    TrafficMeasured,
+    TunnelClosed,
+    TunnelOpened,
+    Warned,
+)
+
+QUIET, NORMAL, VERBOSE, NEVER = -1, 0, 1, 99  # verbosity: the count of -v, or -1 for -q
+_UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+def threshold(event: Event) -> int:
+    """Give the lowest verbosity at which people see an event."""
+    match event:
+        case ErrorOccurred():
+            return QUIET
+        case TunnelOpened() | TunnelClosed(reason="finished"):
+            return VERBOSE
+        case TrafficMeasured():
+            return NEVER  # the display shows it, once a second and in one place
+    return NORMAL
+
+
+def sentence(event: Event) -> str:
+    """Say in words what happened."""
+    match event:
+        case Ready(peer_id, addresses):
+            return "\n  ".join([f"Ready as {peer_id}", *addresses])
+        case Listening(local):
+            return f"Listening on {local}"
+        case PathChanged(peer_id, path, rtt_ms):
+            return _path(peer_id, path, rtt_ms)
+        case TunnelOpened(tunnel, _, remote):
+            return f"Tunnel {tunnel} opened: {remote}"
+        case TunnelClosed(tunnel, sent, received, reason):
+            return f"Tunnel {tunnel} closed: {reason}; sent {size(sent)}, received {size(received)}"
+        case Pong(peer_id, path, address, rtt_ms):
+            return f"pong from {peer_id} {path} via {address} in {rtt_ms:.1f} ms"
+        case Shared(link):
+            return link
+        case Described():
+            return _table(event)
+        case Stepped(step, message, seconds):
+            return f"{step}. {message} ({seconds:.1f} s)"
+        case Warned(message):
+            return f"warning: {message}"
+        case ErrorOccurred(Interrupted.exit_code, message):
+            return message
+        case ErrorOccurred(_, message, hint):
+            return f"error: {message}" + (f"\n hint: {hint}" if hint else "")
+    return str(event)
+
+
+def size(count: float) -> str:
+    """Write a number of bytes with three digits or so, in powers of 1000: 64.0 MB."""
+    for unit in _UNITS[:-1]:
+        if count < 999.95:
+            return f"{count:.1f} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1000
+    return f"{count:.1f} {_UNITS[-1]}"
+
+
+def _path(peer_id: str, path: str, rtt_ms: float | None) -> str:
+    if path == "none":
+        return f"Lost {peer_id}; looking for it again"
+    return f"Connected to {peer_id}: {path}" + (f", {rtt_ms:.1f} ms" if rtt_ms is not None else "")
+
+
+def _table(described: Described) -> str:
+    rows = {
+        "peer id": [described.peer_id],
+        "addresses": described.addresses,
+        "identity": [described.identity],
+        "config": [described.config],
+        "versions": described.versions,
+    }
+    return "\n".join(f"{name + ':':<11}{f'{chr(10):<12}'.join(texts)}" for name, texts in rows.items())

@@ -29,6 +29,10 @@ JSON: list[tuple[Event, dict[str, object]]] = [
         {"kind": "tunnel-closed", "tunnel": 1, "sent_bytes": 10, "received_bytes": 20, "reason": "finished"},
     ),
     (
+        events.TrafficMeasured(10, 20),
+        {"kind": "traffic", "sent_bytes": 10, "received_bytes": 20},
+    ),
+    (
         events.Pong("12D3", "relayed", "/a", 30.0),
         {"kind": "pong", "peer_id": "12D3", "path": "relayed", "address": "/a", "rtt_ms": 30.0},
     ),

@@ -92,7 +92,7 @@ class Session:
     def type(self, command: str) -> bytes:
         """Type a command into a terminal; give what it prints if it ends by itself."""
         if "pk://" in command:
-            command = re.sub(r"pk://\S+", self._link(), command)
+            command = re.sub(r"pk://[^\s']+", self._link(), command)
         if command.startswith("curl "):
             return self._fetch(shlex.split(command))
         screen = self._folder / str(len(self._running))

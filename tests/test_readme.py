@@ -18,7 +18,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import click
 import pytest
+
+from peertunnel.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -169,6 +172,16 @@ def test_tests_are_run_as_in_ci() -> None:
 def test_ci_installs_what_the_readme_asks_for() -> None:
     (asked,) = re.findall(r"apt install ([\w -]+)`", README)
     assert set(asked.split()) <= set((ROOT / ".ci/run").read_text().split())
+
+
+def test_every_option_shown_is_understood() -> None:
+    for name, options in re.findall(r"\bpt ([a-z]+)([^`\n]*)", README):
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None, name
+        known = {
+            known for parameter in command.params for known in [*parameter.opts, *parameter.secondary_opts]
+        }
+        assert set(re.findall(r"--[a-z-]+", options)) <= known, name
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,10 @@ class Channel(Protocol):
         ...
 
     def progressed(self) -> bool:
-        """Return whether the peer's host took bytes since the last call: a sign of life of a slow reader."""
+        """Return whether the peer's host took bytes since the last call and has yet to take more.
+
+        What we sent last may then not have come to it, however long ago that was.
+        """
         ...
 
     def finish(self) -> None:

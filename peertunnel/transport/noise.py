@@ -12,6 +12,7 @@ from termios import TIOCOUTQ
 
 import trio
 
+from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.protocols.noise import Opener, Sealer, sealed_size
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
@@ -45,14 +46,19 @@ class NoiseChannel(Channel):
         if self._early:
             received(memoryview(self._early))
             self._early = b""
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, drained)
             try:
                 while await self._read(received):
                     pass
             except trio.ClosedResourceError:
-                raise ConnectionAbortedError("the connection was closed") from None
+                failure = ConnectionAbortedError("the connection was closed")
+            except (OSError, RemoteProtocolError) as error:  # not to leave as a group
+                failure = error
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _read(self, received: Callable[[memoryview], None]) -> bool:
         """Read once and hand over all complete records; return False at the end."""
@@ -121,7 +127,7 @@ class NoiseChannel(Channel):
             (self._unacknowledged,) = struct.unpack("i", ioctl(self._sock, TIOCOUTQ, b"\0" * 4))
         except (OSError, ValueError):
             return False  # closed, or a system that does not count
-        return self._unacknowledged < before
+        return 0 < self._unacknowledged < before
 
     def finish(self) -> None:
         self._finishing = True

@@ -6,6 +6,7 @@ import trio
 from libp2p.abc import ISecureConn
 from libp2p.exceptions import BaseLibp2pError
 
+from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.transport.channel import Buffer, Channel
 
 
@@ -26,11 +27,17 @@ class SecuredChannel(Channel):
         self._progressed = False
 
     async def run(self, received: Callable[[memoryview], None], drained: Callable[[], None]) -> None:
+        failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, drained)
-            while data := await self._read():
-                received(memoryview(data))
+            try:
+                while data := await self._read():
+                    received(memoryview(data))
+            except RemoteProtocolError as error:  # not to leave as a group
+                failure = error
             nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     async def _read(self) -> bytes:
         """Return what came next, b"" at the end: the library tells a lost connection from a closed one by no sign."""
@@ -58,7 +65,7 @@ class SecuredChannel(Channel):
 
     def progressed(self) -> bool:
         progressed, self._progressed = self._progressed, False
-        return progressed
+        return progressed and self.is_blocked
 
     def finish(self) -> None:
         """A secured connection of the library has no half-close."""

@@ -142,6 +142,7 @@ class MuxedStream(IMuxedStream):
             self._splice.finish()
         if self.end is not None:
             self._splice.abort(self.end)
+        self.muxed_conn.flush()  # the inbox may have held a full window, and the peer waits for the next
         return await self._splice.run()
 
     def abort(self) -> None:
@@ -157,7 +158,7 @@ class MuxedStream(IMuxedStream):
             self._forget_if_done()
 
     def consumed(self, size: int) -> None:
-        """Note that `size` received bytes have left our memory."""
+        """Note that `size` received bytes have left our memory; whoever calls this flushes the connection then."""
         self.muxed_conn.session.consumed(self.stream_id, size, trio.current_time())
 
     def wake(self) -> None:

@@ -171,10 +171,13 @@ class MuxedConnection(IMuxedConn):
 
     async def _keep_alive(self) -> None:
         while True:
-            await trio.sleep_until(self.session.deadline())
+            # A pong may bring the deadline forward while we sleep, but never to less than an interval from now.
+            await trio.sleep_until(
+                min(self.session.deadline(), trio.current_time() + yamux.KEEPALIVE_INTERVAL)
+            )
             now = trio.current_time()
-            if self._channel.progressed():
-                self.session.heard(now)
+            if self._channel.progressed() and self.session.awaits_pong:
+                self.session.heard(now)  # the ping is still on its way, behind what the peer is taking
             if any(isinstance(event, yamux.PeerTimedOut) for event in self.session.tick(now)):
                 self._end("connection lost: the peer fell silent")
             for stream, deadline in list(self._negotiating.items()):

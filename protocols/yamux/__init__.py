@@ -13,6 +13,7 @@ from peertunnel.protocols.yamux.events import (
     WindowOpened,
 )
 from peertunnel.protocols.yamux.frames import HEADER_SIZE, Flag, FrameType, GoAwayCode, encode
+from peertunnel.protocols.yamux.keepalive import INTERVAL as KEEPALIVE_INTERVAL
 from peertunnel.protocols.yamux.session import (
     MAX_PAYLOAD,
     MAX_STREAMS,
@@ -26,6 +27,7 @@ from peertunnel.protocols.yamux.window import INITIAL_WINDOW, MAX_WINDOW, MEMORY
 __all__ = [
     "HEADER_SIZE",
     "INITIAL_WINDOW",
+    "KEEPALIVE_INTERVAL",
     "MAX_PAYLOAD",
     "MAX_STREAMS",
     "MAX_UNACKNOWLEDGED",

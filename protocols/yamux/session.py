@@ -341,6 +341,11 @@ class Session:
         return []
 
     @property
+    def awaits_pong(self) -> bool:
+        """Whether a ping of ours is unanswered."""
+        return self._keepalive.is_waiting
+
+    @property
     def has_outgoing(self) -> bool:
         """Whether `outgoing()` would return anything."""
         return bool(self._control)

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     "--stdio", is_flag=True, help="Or carry one connection on stdin and stdout, as ssh's ProxyCommand."
 )
 @click.option(
-    "--peer", "peers", multiple=True, metavar="MULTIADDR", help="Where the other side is; repeatable."
+    "--peer",
+    "peers",
+    multiple=True,
+    type=values.peer_place,
+    metavar="MULTIADDR",
+    help="Where the other side is; repeatable.",
 )
 @tunnelid.option
 @options.shared()
@@ -46,13 +51,13 @@ def bind(
         )
     if not peers:
         tunnelid.required(tunnel_id)
+    service = values.soon(values.service, tunnel_id.text if tunnel_id else None, peers)
 
     from peertunnel.cli.run import Session, run
     from peertunnel.endpoints import TcpEndpoint
 
     async def story(session: Session) -> None:
-        service = values.service(tunnel_id.text if tunnel_id else None, peers)
-        await session.consume(service, local if port is None else TcpEndpoint(None, port))
+        await session.consume(service(), local if port is None else TcpEndpoint(None, port))
 
     tunnelid.warn(tunnel_id, flags)
     run(flags, story, stdout_is_data=stdio)

@@ -53,7 +53,7 @@ class Words:
         if isinstance(event, RESULTS):
             self._result(sentence(event))
         elif threshold(event) <= self._verbosity:
-            self._say(sentence(event))
+            self._say(sentence(event, self._verbosity))
         if isinstance(event, Shared):
             self._advise(f"pt connect {shlex.quote(event.link) if self._is_private else 'LINK'}")
         elif isinstance(event, Ready) and self._advice:

@@ -5,6 +5,8 @@ import click
 from peertunnel.cli import options, tunnelid, values
 from peertunnel.errors import UsageError
 
+HINT = "Give a multiaddr, a link, a peer id or a tunnel id."
+
 
 @click.command()
 @click.argument("peer", required=False)
@@ -17,19 +19,19 @@ def ping(flags: options.Flags, peer: str | None, count: int, tunnel_id: tunnelid
 
     PEER is a multiaddr, a pk:// link, a peer id, or a tunnel id.
     """
-    if peer is None and tunnel_id is None:
-        raise UsageError(
-            "There is nobody to ping.", hint="Give a multiaddr, a link, a peer id or a tunnel id."
-        )
+    if peer is not None:
+        service = values.soon(values.anything, peer)
+    elif tunnel_id is not None:
+        service = values.soon(values.service, tunnel_id.text)
+    else:
+        raise UsageError("There is nobody to ping.", hint=HINT)
 
     from peertunnel.cli.run import Session, run
 
     async def story(session: Session) -> None:
-        service = (
-            values.anything(peer) if peer is not None else values.service(tunnelid.required(tunnel_id).text)
-        )
-        async with session.node(session.identity) as node:
-            async for pong in node.ping(service, count, session.config.wait):
+        wanted = service()
+        async with session.node() as node:
+            async for pong in node.ping(wanted, count, session.config.wait):
                 session.emit(pong)
 
     run(flags, story, graceful=False)

@@ -35,15 +35,16 @@ def tcp(
     if (port is None) == (target is None):
         raise UsageError("Say what to offer, once.", hint="Give --port PORT or --target HOST:PORT.")
     given = tunnelid.required(tunnel_id)
+    service = values.soon(values.service, given.text)
 
     from peertunnel.cli.run import Session, run
     from peertunnel.endpoints import TcpEndpoint
 
     async def story(session: Session) -> None:
-        service = values.service(given.text)
-        assert service.root is not None
-        async with session.node(session.identity.for_service(service.root)) as node:
-            await session.provide(node, service, target or TcpEndpoint(None, port or 0))
+        offered = service()
+        assert offered.root is not None
+        async with session.node(session.identity.for_service(offered.root)) as node:
+            await session.provide(node, offered, target or TcpEndpoint(None, port or 0))
 
     tunnelid.warn(given, flags)
     run(flags, story, advice=f"pt bind --port {_free_choice(port)} {given.again}")

@@ -40,10 +40,10 @@ class Totals:
     def line(self, now: float) -> str:
         """Say it all in one line; now is the time on trio's clock, in seconds."""
         rate = self.rate if now - self.measured < STALE else 0.0
-        paths = list(self.paths.values()) or ["no peer"]
-        path = paths[0] if len(paths) == 1 else f"{len(paths)} peers"
+        tunnels = f"{len(self.open)} open of {self.tunnels}"
         moved = f"↑ {size(self.sent)}  ↓ {size(self.received)}  {size(rate)}/s"
-        return f"{len(self.open)} open of {self.tunnels}  {moved}  {path}"
+        paths = list(self.paths.values())
+        return "  ".join([tunnels, moved, *(paths if len(paths) < 2 else [f"{len(paths)} peers"])])
 
     def _measure(self, sent: int, received: int, now: float) -> None:
         moved = sent + received - self.sent - self.received

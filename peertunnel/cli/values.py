@@ -1,8 +1,8 @@
 """What a command is given, read: each function takes text and raises UsageError, one sentence, when it can't."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from peertunnel.errors import UsageError
 from peertunnel.protocols.errors import LocalProtocolError
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from peertunnel.protocols.link import Link
     from peertunnel.protocols.service import Service
 
+P = ParamSpec("P")
+T = TypeVar("T")
 MAX_PORT = 65535
 
 
@@ -61,8 +63,23 @@ def place(text: str) -> str:
     """Read a multiaddr to listen on."""
     from peertunnel.protocols.address import split_address
 
-    with _as_usage("Write a multiaddr such as /ip4/0.0.0.0/tcp/4001."):
-        return split_address(text)[0]
+    hint = "Write a multiaddr such as /ip4/0.0.0.0/tcp/4001."
+    with _as_usage(hint):
+        address, _ = split_address(text)
+    if "/tcp/" not in address:
+        raise UsageError(f"{text} is not a TCP address, and peers are reached by TCP.", hint=hint)
+    return address
+
+
+def peer_place(text: str) -> str:
+    """Read a multiaddr of a peer, which ends in /p2p/ and the peer id."""
+    from peertunnel.protocols.address import split_address
+
+    hint = "Write it as the other side shows it with -v: /ip4/192.0.2.1/tcp/4001/p2p/PEERID."
+    with _as_usage(hint):
+        if split_address(text)[1] is None:
+            raise UsageError(f"{text} does not say which peer is there.", hint=hint)
+    return text
 
 
 def link(text: str) -> "Link":
@@ -77,7 +94,7 @@ def service(tunnel_id: str | None, peers: Sequence[str] = ()) -> "Service":
     """Give the service that a tunnel id, addresses of its peer, or both lead to. The id takes 0.2 s or so."""
     from peertunnel.protocols.service import Service
 
-    with _as_usage("Write each address as /ip4/192.0.2.1/tcp/4001/p2p/PEERID; all belong to one peer."):
+    with _as_usage("A tunnel id is any text, and all addresses are those of one peer."):
         if tunnel_id is None:
             return Service.from_addresses(peers)
         return Service.from_id(tunnel_id).with_addresses(peers)
@@ -98,6 +115,13 @@ def anything(text: str) -> "Service":
     return Service.from_link(link(text))
 
 
+def soon(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[], T]:
+    """Read something slow while the caller goes on, to load libp2p, say; the result waits for it, or raises."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(1).submit(read, *args, **kwargs).result
+
+
 @contextmanager
 def _as_usage(hint: str) -> Iterator[None]:
     """Turn what a parser says, which starts small and has no full stop, into the sentence that users read."""
@@ -105,4 +129,5 @@ def _as_usage(hint: str) -> Iterator[None]:
         yield
     except LocalProtocolError as error:
         text = str(error)
-        raise UsageError(f"{text[:1].upper()}{text[1:]}.", hint=hint) from None
+        full_stop = "" if text.endswith("?") else "."
+        raise UsageError(f"{text[:1].upper()}{text[1:]}{full_stop}", hint=hint) from None

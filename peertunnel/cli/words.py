@@ -32,11 +32,12 @@ def threshold(event: Event) -> int:
     return NORMAL
 
 
-def sentence(event: Event) -> str:
-    """Say in words what happened."""
+def sentence(event: Event, verbosity: int = NORMAL) -> str:
+    """Say in words what happened, with details for those who want them."""
     match event:
         case Ready(peer_id, addresses):
-            return "\n  ".join([f"Ready as {peer_id}", *addresses])
+            details = addresses if verbosity >= VERBOSE else ()
+            return "\n  ".join([f"Ready as {peer_id}", *details])
         case Listening(local):
             return f"Listening on {local}"
         case PathChanged(peer_id, path, rtt_ms):

@@ -1,0 +1,1 @@
+"""Tests of the wire cores: two machines joined by a fake wire."""

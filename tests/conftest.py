@@ -1,0 +1,12 @@
+"""What every test shares: a skipped test is said aloud at the end, with its reason."""
+
+from collections import Counter
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print a line for each reason why tests were skipped."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    for reason, count in Counter(report.longrepr[2] for report in skipped).items():
+        terminalreporter.write_line(f"NOT TESTED: {reason} ({count} tests)", red=True, bold=True)

@@ -1,0 +1,1 @@
+"""What other implementations put on the wire."""

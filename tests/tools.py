@@ -1,0 +1,24 @@
+"""Programs that tests need beside Python: without one its tests are skipped, and loudly; in CI they fail."""
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+SYSTEM_FOLDERS = "/usr/sbin:/sbin"  # where servers lie that no user has on the path
+
+
+def need(tool: str, *folders: str) -> str:
+    """Give the path of a program, looked for on PATH, in the folders of servers, then in `folders`."""
+    path = os.pathsep.join((os.environ.get("PATH", ""), SYSTEM_FOLDERS, *folders))
+    if found := shutil.which(tool, path=path):
+        return found
+    lack(f"{tool} is not installed")
+
+
+def lack(reason: str) -> NoReturn:
+    """Skip the test that runs, or fail it where CI=true promises that everything is there."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

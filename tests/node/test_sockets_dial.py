@@ -14,7 +14,7 @@ from peertunnel.endpoints import TcpEndpoint, UnixEndpoint
 from peertunnel.errors import TargetError
 
 from .test_sockets import port_of
-from .test_sockets_listen import Resolver
+from .test_sockets_listen import Resolver, needs_ipv6
 
 
 @contextmanager
@@ -45,16 +45,17 @@ def refusing() -> Iterator[socket.socket]:
         yield taken
 
 
-async def test_a_target_on_loopback() -> None:
-    for host in ("127.0.0.1", "::1"):
-        with listening(host) as listener:
-            for named in (None, host):
-                with await sockets.dial(TcpEndpoint(named, port_of(listener)), 5) as sock:
-                    assert sock.getpeername() == listener.getsockname()
-                    assert not sock.getblocking()
-                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+async def test_a_target_on_loopback(host: str) -> None:
+    with listening(host) as listener:
+        for named in (None, host):
+            with await sockets.dial(TcpEndpoint(named, port_of(listener)), 5) as sock:
+                assert sock.getpeername() == listener.getsockname()
+                assert not sock.getblocking()
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@needs_ipv6
 async def test_ipv4_goes_first_on_loopback() -> None:
     with listening() as first, socket.socket(socket.AF_INET6) as second:
         second.bind(("::1", port_of(first)))
@@ -112,6 +113,7 @@ async def test_the_next_address_follows_soon_after_silence(autojump_clock: Any) 
         assert trio.current_time() - started == pytest.approx(sockets.DIAL_STAGGER)
 
 
+@needs_ipv6
 async def test_the_other_family_goes_second(autojump_clock: Any) -> None:
     with listening("::1") as good, silent("127.0.0.1") as bad, silent("127.0.0.2", port_of(bad)):
         silence = [(socket.AF_INET, (host, port_of(bad))) for host in ("127.0.0.1", "127.0.0.2")]

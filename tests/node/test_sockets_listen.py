@@ -1,6 +1,5 @@
 """Listening: which addresses, which ports, and what happens to unix sockets that are there already."""
 
-import errno
 import fcntl
 import os
 import socket

@@ -7,7 +7,7 @@ its protocol and its first data leave together, and the answer is checked when i
 
 from collections.abc import Callable
 
-from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 
 HEADER = "/multistream/1.0.0"
 NOT_AVAILABLE = "na"
@@ -17,8 +17,14 @@ MAX_PROPOSALS = 64  # protocols that a peer may try on one stream
 
 
 def encode_line(line: str) -> bytes:
-    """Return a message: the varint length of the line with its newline, and both."""
+    """Return a message: the varint length of the line with its newline, and both.
+
+    Raises:
+        LocalProtocolError: the line is longer than peers take.
+    """
     data = line.encode() + b"\n"
+    if len(data) > MAX_LINE:
+        raise LocalProtocolError(f"a protocol name of {len(data) - 1} bytes is too long for multistream-select")
     if len(data) < 0x80:
         return bytes((len(data),)) + data
     return bytes((len(data) & 0x7F | 0x80, len(data) >> 7)) + data

@@ -49,6 +49,7 @@ def bind(
         raise UsageError(
             "Say where to listen, once.", hint="Give --port PORT, --listen [HOST:]PORT or --stdio."
         )
+    flags.stdout_is_data = stdio
     if not peers:
         tunnelid.required(tunnel_id)
     service = values.soon(values.service, tunnel_id.text if tunnel_id else None, peers)
@@ -60,4 +61,4 @@ def bind(
         await session.consume(service(), local if port is None else TcpEndpoint(None, port))
 
     tunnelid.warn(tunnel_id, flags)
-    run(flags, story, stdout_is_data=stdio)
+    run(flags, story)

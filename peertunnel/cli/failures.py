@@ -7,7 +7,7 @@ import click
 
 from peertunnel.cli.options import Flags
 from peertunnel.cli.output import reader
-from peertunnel.errors import Interrupted, PeerTunnelError, UsageError
+from peertunnel.errors import Interrupted, NoNetwork, NotFound, PeerTunnelError, UsageError
 from peertunnel.events import ErrorOccurred
 
 TRACEBACKS = 2  # the verbosity from which on a user wants to see where it failed
@@ -24,6 +24,8 @@ def report(error: BaseException, flags: Flags) -> int:
     if flags.verbosity >= TRACEBACKS:
         traceback.print_exception(error)
     told = min((_as_ours(leaf) for leaf in _leaves(error)), key=_rank)
+    if isinstance(told, NotFound) and not _has_network():
+        told = NoNetwork(hint="Check the network of this machine.")
     reader(flags)(ErrorOccurred.of(told))
     return told.exit_code
 
@@ -52,3 +54,9 @@ def _as_ours(error: BaseException) -> PeerTunnelError:
 def _rank(error: PeerTunnelError) -> int:
     """Of several errors tell one: an interruption explains the others, and a bug explains nothing."""
     return 0 if isinstance(error, Interrupted) else 2 if isinstance(error, Bug) else 1
+
+
+def _has_network() -> bool:
+    from peertunnel.interfaces import interface_addresses
+
+    return any(not address.ip.is_loopback for address in interface_addresses())

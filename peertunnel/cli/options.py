@@ -30,6 +30,7 @@ class Flags:
     grace: float | None = None  # seconds
     mdns: bool | None = None
     p2p_listen: tuple[str, ...] = ()
+    stdout_is_data: bool = False  # then words and JSON lines keep off it
 
     @property
     def verbosity(self) -> int:

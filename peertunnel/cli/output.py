@@ -1,8 +1,8 @@
 """Readers of the event stream: words for people on stderr, JSON lines for programs on stdout."""
 
 import json
+import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from typing import TextIO
@@ -16,21 +16,21 @@ Say = Callable[[str], None]
 
 
 class JsonLines:
-    """One JSON object a line, written as soon as it happens; docs/json.md lists them."""
+    """One JSON object a line, written as soon as it happens; docs/json.md lists them.
 
-    def __init__(self, stream: TextIO) -> None:
+    gone: called when the program that reads them has gone, since nobody else is there to stop us.
+    """
+
+    def __init__(self, stream: TextIO, gone: Callable[[], None]) -> None:
         self._stream = stream
-        self._is_read = True
+        self._gone = gone
 
     def __call__(self, event: Event) -> None:
-        if not self._is_read:
-            return
         try:
             print(json.dumps(event.to_json(), separators=(",", ":")), file=self._stream, flush=True)
-        except BrokenPipeError:
-            # The program that steers us by these lines has gone, so nobody is left to stop the tunnels.
-            self._is_read = False
-            signal.raise_signal(signal.SIGTERM)
+        except OSError:
+            _silence(self._stream)
+            self._gone()
 
 
 class Words:
@@ -65,12 +65,15 @@ class Words:
 
 
 def reader(
-    flags: Flags, advice: str = "", *, stdout_is_data: bool = False, screen: Say | None = None
+    flags: Flags, *, advice: str = "", screen: Say | None = None, gone: Callable[[], None] = lambda: None
 ) -> Emit:
-    """Give the reader that the user asked for; screen says things above a progress display, if there is one."""
-    results = sys.stderr if stdout_is_data else sys.stdout
+    """Give the reader that the flags ask for.
+
+    advice: see Words. screen: says things above a display, if there is one. gone: see JsonLines.
+    """
+    results = sys.stderr if flags.stdout_is_data else sys.stdout
     if flags.json:
-        return JsonLines(results)
+        return JsonLines(results, gone)
     say = screen or printer(sys.stderr)
     result = screen if screen and results.isatty() else printer(results)
     return Words(flags.verbosity, say, result, advice, is_private=sys.stderr.isatty())
@@ -82,7 +85,14 @@ def printer(stream: TextIO) -> Say:
     def say(text: str) -> None:
         try:
             print(text, file=stream, flush=True)
-        except (OSError, ValueError):
-            pass  # a closed terminal or pipe is no reason to end running tunnels
+        except OSError:  # a closed terminal or pipe is no reason to end running tunnels
+            _silence(stream)
 
     return say
+
+
+def _silence(stream: TextIO) -> None:
+    """Send what is still written, also by the interpreter as it ends, to nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -16,7 +16,7 @@ from peertunnel.cli.options import Flags
 from peertunnel.cli.totals import Totals
 from peertunnel.config import Config
 from peertunnel.endpoints import Endpoint
-from peertunnel.errors import Interrupted
+from peertunnel.errors import Interrupted, PeerTunnelError
 from peertunnel.events import Events, Warned
 from peertunnel.expose import expose
 from peertunnel.identity import Identity, load_identity
@@ -57,13 +57,11 @@ class Session:
 Story = Callable[[Session], Awaitable[None]]
 
 
-def run(
-    flags: Flags, story: Story, *, advice: str = "", stdout_is_data: bool = False, graceful: bool = True
-) -> None:
+def run(flags: Flags, story: Story, *, advice: str = "", graceful: bool = True) -> None:
     """Run a story to its end.
 
-    advice: what to run on the other machine. stdout_is_data: keep words and JSON lines off stdout.
-    graceful: let the first signal set the session's stop, and only the second one end everything at once.
+    advice: what to run on the other machine. graceful: let the first signal only set the session's stop, and
+    the second one end everything at once.
 
     Raises what the story raises, perhaps in groups, and Interrupted when a signal ended it.
     """
@@ -71,16 +69,20 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.basicConfig(level=LOG_LEVELS[min(max(flags.verbosity, 0), len(LOG_LEVELS) - 1)])
     config = flags.settings()
-    session_parts = config, load_identity(config.identity)
+    identity = load_identity(config.identity)
 
     async def live() -> None:
-        session, totals = Session(*session_parts), Totals()
+        session, totals = Session(config, identity), Totals()
         session.emit.subscribe(totals)
-        async with trio.open_nursery() as nursery:
-            with _reading(flags, session, totals, nursery, advice, stdout_is_data):
-                await nursery.start(_heed_signals, session, totals, graceful)
-                await story(session)
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                with _reading(flags, session, totals, nursery, advice):
+                    await nursery.start(_heed_signals, session, totals, graceful)
+                    await story(session)
+                nursery.cancel_scope.cancel()
+        except* PeerTunnelError:
+            if not session.stop.is_set():  # a tunnel that was cut at our own end is no failure
+                raise
         if session.stop.is_set():
             raise Interrupted()
 
@@ -106,16 +108,16 @@ async def _heed_signals(
 
 @contextmanager
 def _reading(
-    flags: Flags, session: Session, totals: Totals, nursery: trio.Nursery, advice: str, stdout_is_data: bool
+    flags: Flags, session: Session, totals: Totals, nursery: trio.Nursery, advice: str
 ) -> Iterator[None]:
     """Let people or programs read the events, with a display for somebody at a terminal."""
-    if flags.json or flags.quiet or stdout_is_data or not sys.stderr.isatty():
-        session.emit.subscribe(output.reader(flags, advice, stdout_is_data=stdout_is_data))
+    if flags.json or flags.quiet or flags.stdout_is_data or not sys.stderr.isatty():
+        session.emit.subscribe(output.reader(flags, advice=advice, gone=session.stop.set))
         yield
         return
     from peertunnel.cli.progress import Display  # rich takes a while to load
 
     with Display(totals) as display:
-        session.emit.subscribe(output.reader(flags, advice, screen=display.say))
+        session.emit.subscribe(output.reader(flags, advice=advice, screen=display.say))
         nursery.start_soon(display.draw)
         yield

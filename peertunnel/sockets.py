@@ -42,9 +42,8 @@ _TCP_HINTS = {
     errno.EADDRNOTAVAIL: "This machine has no such address: name one that it has, or only a port.",
 }
 
-_Address: TypeAlias = tuple[
-    int, tuple[Any, ...]
-]  # address family, and the address as the socket module has it
+# An address family, and the address as the socket module has it.
+_Address: TypeAlias = tuple[int, tuple[Any, ...]]
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
@@ -113,9 +112,8 @@ def abort(sock: socket.socket) -> None:
 def close_listeners(listeners: Iterable[socket.socket]) -> None:
     """Close listeners and remove their unix sockets, unless another program answers there by now."""
     for listener in listeners:
-        path = (
-            listener.getsockname() if listener.family == socket.AF_UNIX and listener.fileno() >= 0 else None
-        )
+        has_path = listener.family == socket.AF_UNIX and listener.fileno() >= 0
+        path = listener.getsockname() if has_path else ""
         close(listener)
         if path and _nobody_answers(path):
             with contextlib.suppress(FileNotFoundError):
@@ -234,31 +232,35 @@ async def _accept_from(
     starving = False
     while True:
         await trio.lowlevel.wait_readable(listener.fileno())
-        try:
-            for _ in range(ACCEPT_BATCH):
-                _accept(listener, handler)
-                starving = False
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            if error.errno in _LOST_IN_QUEUE:
-                continue
-            if error.errno not in _STARVED:
-                raise
-            if warn and not starving:
-                warn(f"New connections to {local_name(listener)} have to wait: {_reason(error)}.")
-            starving = True
+        shortage = _accept_batch(listener, handler)
+        if shortage and warn and not starving:
+            warn(f"New connections to {local_name(listener)} have to wait: {_reason(shortage)}.")
+        starving = shortage is not None
+        if starving:
             # The connection stays in the queue and the listener readable: without a pause this would spin.
             await trio.sleep(STARVED_PAUSE)
 
 
-def _accept(listener: socket.socket, handler: Callable[[socket.socket, str], None]) -> None:
-    sock, address = listener.accept()
-    sock.setblocking(False)
-    if sock.family == socket.AF_UNIX:
-        return handler(sock, local_name(listener))  # who connects to a unix socket has no name
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    handler(sock, _name(sock.family, address))
+def _accept_batch(listener: socket.socket, handler: Callable[[socket.socket, str], None]) -> OSError | None:
+    """Hand over connections while there are some; gives the shortage that put an end to it, if one did."""
+    for _ in range(ACCEPT_BATCH):
+        try:
+            sock, address = listener.accept()
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in _STARVED:
+                return error
+            if error.errno not in _LOST_IN_QUEUE:
+                raise
+            continue
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            address = listener.getsockname()  # who connects to a unix socket has no name
+        else:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handler(sock, _name(sock.family, address))
+    return None
 
 
 # Dialling
@@ -271,7 +273,8 @@ async def _resolve(endpoint: TcpEndpoint) -> list[_Address]:
     found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     addresses: list[_Address] = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     other = next((n for n, (family, _) in enumerate(addresses) if family != addresses[0][0]), 0)
-    addresses.insert(1, addresses.pop(other)) if other else None
+    if other:
+        addresses.insert(1, addresses.pop(other))
     return addresses
 
 

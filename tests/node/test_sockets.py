@@ -121,17 +121,26 @@ async def main():
         open_now.append(sock)
 
     highest = clients[-1].fileno()
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 4, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 4, hard))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sockets.serve, [listener], handle, warnings.append)
         await trio.sleep(10)  # of a clock that jumps, if everything waits: with a spinning task, never
         assert served == 3, served
-        assert len(warnings) == 1 and "have to wait: too many open files" in warnings[0], warnings
         while open_now:
             open_now.pop().close()
             await trio.sleep(1)
         assert served == 10, served
-        assert len(warnings) > 1, "a new shortage is told again"
+        (warning,) = warnings
+        assert "have to wait: too many open files" in warning, warning
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        clients.append(socket.create_connection(listener.getsockname()))
+        await trio.sleep(1)
+        clients.append(socket.create_connection(listener.getsockname()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        await trio.sleep(1)
+        assert served == 11 and warnings == [warning, warning], "a new shortage is told anew"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         nursery.cancel_scope.cancel()
 
 trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -30,6 +30,7 @@ from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.dialer import DialError, dial, is_dialable
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
+from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.upgrade import UpgradeError, create_upgrader, upgrade
 from peertunnel.transport.yamux import MuxedConnection
@@ -104,6 +105,7 @@ class Host:
     def __init__(self, identity: "Identity") -> None:
         self.peer_id = identity.peer_id
         self._id = ID.from_base58(identity.peer_id)
+        self.reactor = Reactor()
         self._handlers: dict[str, Callable[[MuxedStream], None]] = {}
         self._listening: list[str] = []
         peerstore = PeerStore()
@@ -116,7 +118,11 @@ class Host:
             high_watermark=MAX_CONNECTIONS,
         )
         self.network = _Network(
-            self._id, peerstore, create_upgrader(identity.key_pair, self), [], connection_config=limits
+            self._id,
+            peerstore,
+            create_upgrader(identity.key_pair, self.reactor, self),
+            [],
+            connection_config=limits,
         )
         self.network.auto_connector = _NoAutoConnector(self.network)
         self.library = BasicHost(self.network, addrs_factory=lambda _: self._announced())
@@ -237,7 +243,12 @@ async def open_host(identity: "Identity", listen: Iterable[str]) -> AsyncIterato
     """
     host = Host(identity)
     listeners = host.listen(listen)
-    async with background_trio_service(host.network), trio.open_nursery() as nursery:
+    async with (
+        trio.open_nursery() as reactor,
+        background_trio_service(host.network),
+        trio.open_nursery() as nursery,
+    ):
+        reactor.start_soon(host.reactor.run)
         await host.network.event_background_nursery_created.wait()
         for listener in listeners:
             nursery.start_soon(listener.run)
@@ -247,3 +258,4 @@ async def open_host(identity: "Identity", listen: Iterable[str]) -> AsyncIterato
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 await host.close()
+            reactor.cancel_scope.cancel()

@@ -16,6 +16,7 @@ from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.protocols.noise import Opener, Sealer, sealed_size
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
+from peertunnel.transport.reactor import READ, WRITE, Reactor
 
 
 class NoiseChannel(Channel):
@@ -23,61 +24,67 @@ class NoiseChannel(Channel):
 
     Args:
         sock: connected socket; belongs to the channel from now on.
+        reactor: watches the socket.
         sealer: the sending half of the session.
         opener: the receiving half of the session.
         early: plaintext that the handshake had read ahead.
     """
 
-    def __init__(self, sock: socket.socket, sealer: Sealer, opener: Opener, early: bytes) -> None:
+    def __init__(
+        self, sock: socket.socket, reactor: Reactor, sealer: Sealer, opener: Opener, early: bytes
+    ) -> None:
         self.is_blocked = False
         self._sock = sock
+        self._registration = reactor.register(sock, self)
         self._sealer = sealer
         self._opener = opener
         self._early = early
         self._partial = b""  # the part of a record that has arrived
         self._output: memoryview | None = None  # sealed bytes that the socket has not taken
         self._start = self._end = 0
-        self._blocked = trio.Event()
         self._finishing = False
         self._unacknowledged = 0
+        self._ended = trio.Event()
+        self._failure: Exception | None = None
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def run(self, received: Callable[[memoryview], None], drained: Callable[[], None]) -> None:
+        self._received, self._drained = received, drained
         if self._early:
             received(memoryview(self._early))
             self._early = b""
-        failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write, drained)
+        if not self._ended.is_set():
+            self._registration.add(READ)
             try:
-                while await self._read(received):
-                    pass
-            except trio.ClosedResourceError:
-                failure = ConnectionAbortedError("the connection was closed")
-            except (OSError, RemoteProtocolError) as error:  # not to leave as a group
-                failure = error
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
+                await self._ended.wait()
+            finally:
+                self._stop(None)
+        if self._failure is not None:
+            raise self._failure
 
-    async def _read(self, received: Callable[[memoryview], None]) -> bool:
-        """Read once and hand over all complete records; return False at the end."""
-        await trio.lowlevel.wait_readable(self._sock.fileno())
+    def on_readable(self) -> None:
+        """Read once and hand over all complete records."""
         start = len(self._partial)
         into = buffers.received
         try:
             size = self._sock.recv_into(into[start:])
         except BlockingIOError:
-            return True
+            return
+        except OSError as error:
+            self._stop(error)
+            return
         if not size:
-            return False
+            self._stop(None)
+            return
         into[:start] = self._partial
         size += start
-        consumed, filled = self._opener.open(into[:size], buffers.plaintext)
-        self._partial = bytes(into[consumed:size])
-        if filled:
-            received(buffers.plaintext[:filled])
-        return True
+        try:
+            consumed, filled = self._opener.open(into[:size], buffers.plaintext)
+            self._partial = bytes(into[consumed:size])
+            if filled:
+                self._received(buffers.plaintext[:filled])
+        except RemoteProtocolError as error:
+            self._stop(error)
 
     def send(self, *batch: Buffer) -> None:
         output = buffers.take_output(sum(sealed_size(len(part)) for part in batch))
@@ -98,28 +105,33 @@ class NoiseChannel(Channel):
             pass
         except OSError:
             self._start = self._end  # the reader learns it too, and tells
-        self.is_blocked = self._start < self._end
+        was_blocked, self.is_blocked = self.is_blocked, self._start < self._end
         if self.is_blocked:
-            self._blocked.set()
-        else:
-            self._output = None
-            buffers.give_output(output)
-            if self._finishing:
-                self._shut_down()
+            if not was_blocked:
+                self._registration.add(WRITE)
+            return
+        self._output = None
+        buffers.give_output(output)
+        if self._finishing:
+            self._shut_down()
 
-    async def _write(self, drained: Callable[[], None]) -> None:
-        """Send on whenever the socket takes more."""
-        while True:
-            await self._blocked.wait()
-            while self.is_blocked:
-                try:
-                    await trio.lowlevel.wait_writable(self._sock.fileno())
-                except (trio.ClosedResourceError, OSError):
-                    return
-                self._flush()
-                if not self.is_blocked:
-                    drained()
-            self._blocked = trio.Event()
+    def on_writable(self) -> None:
+        """Send on, and let the next batch come."""
+        self._flush()
+        if not self.is_blocked:
+            self._drained()
+        if not self.is_blocked and not self._ended.is_set():
+            self._registration.remove(WRITE)
+
+    def on_failure(self, error: Exception) -> None:
+        """End the connection: what came could not be handled."""
+        self._stop(error)
+
+    def _stop(self, failure: Exception | None) -> None:
+        if not self._ended.is_set():
+            self._failure = failure
+            self._ended.set()
+            self._registration.wait_for(0)
 
     def progressed(self) -> bool:
         before = self._unacknowledged
@@ -141,6 +153,5 @@ class NoiseChannel(Channel):
             pass  # the peer was faster
 
     def close(self) -> None:
-        if self._sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._sock.fileno())
-            self._sock.close()
+        self._stop(ConnectionAbortedError("the connection was closed"))
+        self._sock.close()

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import trio
-from libp2p.stream_muxer.exceptions import MuxedStreamReset
 
 from peertunnel import sockets
 from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.streams import REPLAY_LIMIT, End, Outcome
 from peertunnel.transport import buffers
+from peertunnel.transport.reactor import READ, WRITE
 
 if TYPE_CHECKING:
     from peertunnel.transport.stream import MuxedStream
@@ -25,7 +25,7 @@ _MAX_VIEWS = 1024  # buffers of one sendmsg; IOV_MAX of Linux, macOS and the BSD
 
 
 class Splice:
-    """Both directions of one tunnel.
+    """Both directions of one tunnel; the reactor calls it for the socket, the stream for the peer.
 
     Args:
         stream: the stream; it hands over what arrives.
@@ -37,26 +37,20 @@ class Splice:
         self._stream = stream
         self._connection = stream.muxed_conn
         self._sock = sock
-        self._ahead = replay or b""
+        self._registration = stream.muxed_conn.reactor.register(sock, self)
+        self._ahead = memoryview(replay or b"")
         self._replay = None if replay is None else bytearray()
         self._pending = bytearray()  # bytes from the peer that the socket has not taken
-        self._is_writing = False
+        self._local_is_finished = False
         self._peer_is_finished = False
         self._end: End | None = None
-        self._scope = trio.CancelScope()
-        self._nursery: trio.Nursery | None = None
+        self._ended = trio.Event()
 
     async def run(self) -> Outcome:
         """Carry bytes until both directions have ended, or one was aborted."""
         try:
-            with self._scope:
-                async with trio.open_nursery() as self._nursery:
-                    if self._is_writing:
-                        self._nursery.start_soon(self._write_pending)
-                    await self._send_up()
-                    while not self._is_delivered:
-                        await self._stream.changed()
-                    self._end = End.FINISHED
+            self.send_up()
+            await self._ended.wait()
         finally:
             if self._end is None:  # cancelled from outside
                 self._stream.abort()
@@ -66,52 +60,69 @@ class Splice:
 
     # -- from the local socket into the stream --------------------------------------------------------------------
 
-    async def _send_up(self) -> None:
-        ahead = memoryview(self._ahead)
-        while ahead:
-            try:
-                part = ahead[: await self._stream.ready_to_send()]
-            except MuxedStreamReset:
-                return  # the scope is cancelled
-            self._connection.send(self._stream.stream_id, part)
-            self._sent(len(part), [part])
-            ahead = ahead[len(part) :]
-        while True:
-            await trio.lowlevel.wait_readable(self._sock.fileno())
-            try:
-                window = await self._stream.ready_to_send()
-            except MuxedStreamReset:
-                return  # the scope is cancelled
-            if self._read_and_send(window):
-                return
+    def on_readable(self) -> None:
+        """Take what the local side sent."""
+        self.send_up()
 
-    def _read_and_send(self, window: int) -> bool:
-        """Send what the socket has, up to a batch; return True at its end."""
-        views = buffers.payload_views(min(window, len(buffers.batch)))
+    def send_up(self) -> None:
+        """Send one batch, as soon as the connection and the peer's window allow it.
+
+        Until then the socket is not watched: the connection calls again when it is this stream's turn, and the stream
+        when the window opens.
+        """
+        if self._end is not None or self._local_is_finished:
+            return
+        if self._connection.is_blocked:
+            self._pause()
+            self._connection.take_turn(self.send_up)
+            return
+        window = self._connection.session.send_window(self._stream.stream_id)
+        if not window:
+            self._pause()
+        elif self._ahead:
+            self._send_ahead(window)
+        else:
+            self._read_and_send(buffers.payload_views(min(window, len(buffers.batch))))
+
+    def _pause(self) -> None:
+        self._registration.remove(READ)
+
+    def _read_and_send(self, views: Sequence[memoryview]) -> None:
         try:
             size = self._sock.recvmsg_into(views)[0]
         except BlockingIOError:
-            self._connection.pass_turn()
-            return False
+            self._registration.add(READ)
+            return
         except OSError:
-            self._fail_locally()
-            return True
-        if size:
-            self._connection.send_batch(self._stream.stream_id, size)
-            self._sent(size, views)
-        else:
+            self._stream.abort()
+            return
+        if not size:
+            self._pause()
+            self._local_is_finished = True
             self._stream.finish()
-            self._connection.pass_turn()
-        return not size
+            self._end_if_done()
+            return
+        self._connection.send_batch(self._stream.stream_id, size)
+        self._count(size, views)
+        if self._connection.is_blocked and not len(views[-1]) > size - MAX_PAYLOAD * (len(views) - 1):
+            self._pause()  # there is more, and its turn comes without asking the system for it
+            self._connection.take_turn(self.send_up)
+        else:
+            self._registration.add(READ)
 
-    def _sent(self, size: int, views: Sequence[memoryview]) -> None:
+    def _send_ahead(self, window: int) -> None:
+        part, self._ahead = self._ahead[:window], self._ahead[window:]
+        self._connection.send(self._stream.stream_id, part)
+        self._count(len(part), [part])
+        self.send_up()
+
+    def _count(self, size: int, views: Sequence[memoryview]) -> None:
         self._stream.sent_bytes += size
         if self._replay is not None:
             if len(self._replay) + size > REPLAY_LIMIT:
                 self._replay = None
             else:
                 self._replay += b"".join(views[: size // MAX_PAYLOAD + 1])[:size]
-        self._connection.pass_turn()
 
     # -- from the stream into the local socket --------------------------------------------------------------------
 
@@ -120,7 +131,7 @@ class Splice:
         self._replay = None
         if self._end is not None:
             return
-        if self._is_writing:
+        if self._pending:
             for view in views:
                 self._pending += view
             return
@@ -131,7 +142,7 @@ class Splice:
         except BlockingIOError:
             taken = 0
         except OSError:
-            self._fail_locally()
+            self._stream.abort()
             return
         self._delivered(taken)
         if taken < size:
@@ -143,27 +154,25 @@ class Splice:
             if taken < len(view):
                 self._pending += view[taken:]
             taken = max(0, taken - len(view))
-        self._is_writing = True
-        if self._nursery is not None:
-            self._nursery.start_soon(self._write_pending)
+        self._registration.add(WRITE)
 
-    async def _write_pending(self) -> None:
-        while self._pending and self._end is None:
-            try:
-                await trio.lowlevel.wait_writable(self._sock.fileno())
-                with memoryview(self._pending) as pending:
-                    taken = self._sock.send(pending[:_WRITE_SIZE])
-            except BlockingIOError:
-                continue
-            except (OSError, trio.ClosedResourceError):
-                self._fail_locally()
-                return
-            del self._pending[:taken]
-            self._delivered(taken)
-            self._connection.flush()
-        self._is_writing = False
-        if self._peer_is_finished:
-            self.finish()
+    def on_writable(self) -> None:
+        """Write on what the local side did not take before."""
+        try:
+            with memoryview(self._pending) as pending:
+                taken = self._sock.send(pending[:_WRITE_SIZE])
+        except BlockingIOError:
+            return
+        except OSError:
+            self._stream.abort()
+            return
+        del self._pending[:taken]
+        self._delivered(taken)
+        self._connection.flush()
+        if not self._pending:
+            self._registration.remove(WRITE)
+            if self._peer_is_finished:
+                self.finish()
 
     def _delivered(self, size: int) -> None:
         self._stream.received_bytes += size
@@ -173,38 +182,35 @@ class Splice:
         """Take the peer's FIN: pass it on once everything before it was delivered."""
         self._replay = None
         self._peer_is_finished = True
-        if self._is_delivered and self._end is None:
+        if not self._pending and self._end is None:
             try:
                 self._sock.shutdown(socket.SHUT_WR)
             except OSError:
                 pass  # the local side has closed already, with all data taken
-            self._stream.wake()
-
-    @property
-    def _is_delivered(self) -> bool:
-        return self._peer_is_finished and not self._is_writing
+            self._end_if_done()
 
     # -- the end --------------------------------------------------------------------------------------------------
 
+    def _end_if_done(self) -> None:
+        if self._local_is_finished and self._peer_is_finished and not self._pending:
+            self.abort(End.FINISHED)
+
     def abort(self, end: End) -> None:
-        """Take the peer's RST, or the loss of the connection."""
+        """Stop here: both directions are done, or the peer, the local side or the connection is gone."""
         if self._end is None:
             self._end = end
-            self._scope.cancel()
+            self._registration.wait_for(0)
+            self._ended.set()
+            self._connection.reactor.yield_soon()
 
-    def _fail_locally(self) -> None:
-        """The local socket broke: tell the peer."""
-        if self._end is None:
-            self._stream.abort()
+    def on_failure(self, error: Exception) -> None:
+        """Give up on this tunnel: what came could not be handled."""
+        self._stream.abort()
 
     def _kept(self, end: End) -> bytes | None:
         """Return what to send again on another stream, if that is still possible."""
         return bytes(self._replay) if end is End.PEER_RESET and self._replay is not None else None
 
     def _close(self) -> None:
-        if self._end is not None and self._kept(self._end) is not None:
-            return
-        if self._end is End.FINISHED:
-            sockets.close(self._sock)
-        else:
-            sockets.abort(self._sock)
+        if self._end is None or self._kept(self._end) is None:
+            (sockets.close if self._end is End.FINISHED else sockets.abort)(self._sock)

@@ -161,9 +161,18 @@ class MuxedStream(IMuxedStream):
         """Note that `size` received bytes have left our memory; whoever calls this flushes the connection then."""
         self.muxed_conn.session.consumed(self.stream_id, size, trio.current_time())
 
+    def on_window(self) -> None:
+        """Take more of the peer's window, which was used up."""
+        if self._splice is not None:
+            self._splice.send_up()
+        else:
+            self.wake()
+
     def wake(self) -> None:
         """Wake whoever waits in `changed`."""
-        self._waiting.unpark_all()
+        if self._waiting:
+            self._waiting.unpark_all()
+            self.muxed_conn.reactor.yield_soon()
 
     async def changed(self) -> None:
         """Wait until something has arrived, the window has opened, or the stream has ended."""
@@ -211,33 +220,27 @@ class MuxedStream(IMuxedStream):
         await trio.lowlevel.checkpoint()
         rest = memoryview(data)
         while rest:
-            window = await self.ready_to_send()
+            window = await self._ready_to_send()
             part = rest[: min(window, _WRITE_SIZE)]
             self.muxed_conn.send(self.stream_id, part)
-            self.muxed_conn.pass_turn()
             rest = rest[len(part) :]
 
-    async def ready_to_send(self) -> int:
-        """Wait for our turn on the connection and for the peer's window; return the window in bytes.
-
-        Whoever returns from here sends at once, and then passes the turn on.
-        """
+    async def _ready_to_send(self) -> int:
+        """Wait for our turn on the connection and for the peer's window; return the window in bytes."""
         connection = self.muxed_conn
         while True:
-            if self.end is not None or self._is_finished:
-                connection.pass_turn()
             if self.end is not None:
                 raise MuxedStreamReset(self.end.value)
             if self._is_finished:
                 raise MuxedStreamClosed("the stream is closed for writing")
             if connection.is_blocked:
-                await connection.turn()
-                continue
-            window = connection.session.send_window(self.stream_id)
-            if window:
+                turn = trio.Event()
+                connection.take_turn(turn.set)
+                await turn.wait()
+            elif window := connection.session.send_window(self.stream_id):
                 return window
-            connection.pass_turn()
-            await self.changed()
+            else:
+                await self.changed()
 
     async def close_write(self) -> None:
         """Send FIN and go on reading."""

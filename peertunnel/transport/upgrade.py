@@ -30,6 +30,7 @@ from peertunnel.protocols.noise import Opener, Sealer
 from peertunnel.transport.channel import Channel
 from peertunnel.transport.noise import NoiseChannel
 from peertunnel.transport.raw import RawSocket
+from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.secured import SecuredChannel
 from peertunnel.transport.yamux import MuxedConnection, Router
 
@@ -46,18 +47,20 @@ class Muxer(MuxerMultistream):
     The library's own class is bound by name to the library's own yamux.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, reactor: Reactor, router: Router) -> None:
         super().__init__({TProtocol(YAMUX): LibraryYamux})
+        self._reactor = reactor
         self._router = router
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         """Agree on yamux and return the connection, not yet started."""
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        connection = MuxedConnection(conn, peer_id, channel_of(conn), self._router)
+        channel = channel_of(conn, self._reactor)
+        connection = MuxedConnection(conn, peer_id, channel, self._reactor, self._router)
         return self._annotate_connection(connection, conn, protocol)
 
 
-def channel_of(conn: ISecureConn) -> Channel:
+def channel_of(conn: ISecureConn, reactor: Reactor) -> Channel:
     """Return the channel for a secured connection: the fast one where it is Noise on a socket of ours."""
     raw: Any = conn
     while not isinstance(raw, RawSocket):
@@ -71,15 +74,16 @@ def channel_of(conn: ISecureConn) -> Channel:
         noise = conn.conn.noise_state.noise_protocol
         sending, receiving = noise.cipher_state_encrypt, noise.cipher_state_decrypt
         sealer, opener = Sealer(bytes(sending.k), sending.n), Opener(bytes(receiving.k), receiving.n)
-        return NoiseChannel(raw.sock, sealer, opener, conn._drain(None))
+        return NoiseChannel(raw.sock, reactor, sealer, opener, conn._drain(None))
     return SecuredChannel(conn, raw.close_now)
 
 
-def create_upgrader(key_pair: KeyPair, router: Router) -> TransportUpgrader:
+def create_upgrader(key_pair: KeyPair, reactor: Reactor, router: Router) -> TransportUpgrader:
     """Return the library's upgrader with our choice of security and our multiplexer.
 
     Args:
         key_pair: the node's identity.
+        reactor: watches the sockets of the data path.
         router: serves the streams that peers open.
     """
     upgrader = TransportUpgrader(
@@ -89,7 +93,7 @@ def create_upgrader(key_pair: KeyPair, router: Router) -> TransportUpgrader:
         },
         {},
     )
-    upgrader.muxer_multistream = Muxer(router)
+    upgrader.muxer_multistream = Muxer(reactor, router)
     return upgrader
 
 

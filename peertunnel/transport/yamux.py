@@ -6,6 +6,7 @@ blocked they are parked, and whoever has sent a batch wakes the next one.
 """
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
+from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.stream import MuxedStream
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class MuxedConnection(IMuxedConn):
         conn: the secured connection, for what it knows of addresses.
         peer_id: the peer, as authenticated.
         channel: carries the bytes.
+        reactor: watches the sockets of spliced streams.
         router: serves the streams that the peer opens.
 
     Attributes:
@@ -60,7 +63,10 @@ class MuxedConnection(IMuxedConn):
         round_trip: seconds, the latest measurement; None before the first.
     """
 
-    def __init__(self, conn: ISecureConn, peer_id: ID, channel: Channel, router: Router) -> None:
+    def __init__(
+        self, conn: ISecureConn, peer_id: ID, channel: Channel, reactor: Reactor, router: Router
+    ) -> None:
+        self.reactor = reactor
         self.peer_id = peer_id
         self.secured_conn = conn
         self.event_started = trio.Event()
@@ -75,7 +81,7 @@ class MuxedConnection(IMuxedConn):
         self._router = router
         self._streams: dict[int, MuxedStream] = {}
         self._negotiating: dict[MuxedStream, float] = {}
-        self._turns = trio.lowlevel.ParkingLot()
+        self._turns: deque[Callable[[], None]] = deque()
         self._acknowledged = trio.lowlevel.ParkingLot()
         self._pongs = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
@@ -133,6 +139,7 @@ class MuxedConnection(IMuxedConn):
             stream.on_data(views, size)
 
     def _happened(self, event: yamux.Event) -> None:
+        self.reactor.yield_soon()
         match event:
             case yamux.StreamOpened(stream_id):
                 stream = MuxedStream(self, stream_id, Responder(self._router.speaks, self._router.offered))
@@ -147,7 +154,7 @@ class MuxedConnection(IMuxedConn):
                     aborted.on_aborted(End.PEER_RESET)
             case yamux.WindowOpened(stream_id):
                 if (waiting := self._streams.get(stream_id)) is not None:
-                    waiting.wake()
+                    waiting.on_window()
             case yamux.StreamAcknowledged():
                 self._acknowledged.unpark()
             case yamux.PingAnswered(round_trip):
@@ -212,16 +219,12 @@ class MuxedConnection(IMuxedConn):
 
     def _drained(self) -> None:
         self.flush()
-        self.pass_turn()
+        while self._turns and not self._channel.is_blocked:
+            self._turns.popleft()()
 
-    async def turn(self) -> None:
-        """Wait in line until the channel takes a batch; whoever got the turn passes it on."""
-        await self._turns.park()
-
-    def pass_turn(self) -> None:
-        """Wake the next stream in line, if the channel takes another batch."""
-        if not self._channel.is_blocked:
-            self._turns.unpark()
+    def take_turn(self, send: Callable[[], None]) -> None:
+        """Have `send` called once the channel takes a batch, after all who asked before; only while blocked."""
+        self._turns.append(send)
 
     # -- streams --------------------------------------------------------------------------------------------------
 
@@ -325,8 +328,10 @@ class MuxedConnection(IMuxedConn):
         self._streams.clear()
         self._negotiating.clear()
         self._to_library.close()
-        for lot in (self._turns, self._acknowledged, self._pongs):
+        for lot in (self._acknowledged, self._pongs):
             lot.unpark_all()
+        while self._turns:
+            self._turns.popleft()()
         self._channel.close()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()

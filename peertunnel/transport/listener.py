@@ -2,7 +2,6 @@
 
 import errno
 import socket
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -13,10 +12,10 @@ from peertunnel.transport.raw import socket_address
 from peertunnel.transport.upgrade import UpgradeError
 
 BACKLOG = 1024  # connections that the system may hold for us; capped by net.core.somaxconn
-MAX_HANDSHAKES = (
-    256  # handshakes at a time; beyond that the oldest gives way, so that silent strangers lock out nobody
+MAX_HANDSHAKES = 256  # handshakes at a time; who comes next waits in the backlog
+HANDSHAKE_PATIENCE = (
+    2.0  # seconds that a handshake keeps its place when others wait: strangers lock out nobody
 )
-_ACCEPT_BATCH = 64  # connections accepted before others get a turn
 _PAUSE = 0.1  # seconds without accepting when the process has run out of file descriptors
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -90,14 +89,16 @@ class Listener(IListener):
         self._sock = sock
         self._address = socket_address(sock.getsockname())
         self._accept = accept
-        self._handshakes: deque[trio.CancelScope] = deque()
+        self._handshakes: dict[trio.CancelScope, float] = {}  # and when they began, the oldest first
+        self._freed = trio.Event()
 
     async def run(self) -> None:
         """Accept peers until cancelled."""
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.lowlevel.wait_readable(self._sock.fileno())
-                for _ in range(_ACCEPT_BATCH):
+                await self._make_room()
+                for _ in range(MAX_HANDSHAKES - len(self._handshakes)):
                     try:
                         sock, _ = self._sock.accept()
                     except BlockingIOError:
@@ -107,20 +108,30 @@ class Listener(IListener):
                             await trio.sleep(_PAUSE)
                         break  # otherwise the peer has given up already
                     sock.setblocking(False)
-                    nursery.start_soon(self._handshake, sock)
+                    scope = trio.CancelScope()
+                    self._handshakes[scope] = trio.current_time()
+                    nursery.start_soon(self._handshake, sock, scope)
 
-    async def _handshake(self, sock: socket.socket) -> None:
-        scope = trio.CancelScope()
-        if len(self._handshakes) >= MAX_HANDSHAKES:
-            self._handshakes[0].cancel()
-        self._handshakes.append(scope)
+    async def _make_room(self) -> None:
+        """Wait until another handshake may begin, if need be by ending the one that has taken longest."""
+        while len(self._handshakes) >= MAX_HANDSHAKES:
+            oldest, began = next(iter(self._handshakes.items()))
+            self._freed = trio.Event()
+            with trio.move_on_at(began + HANDSHAKE_PATIENCE) as patience:
+                await self._freed.wait()
+            if patience.cancelled_caught:
+                oldest.cancel()
+                await self._freed.wait()
+
+    async def _handshake(self, sock: socket.socket, scope: trio.CancelScope) -> None:
         try:
             with scope:
                 await self._accept(sock)
         except UpgradeError:
             pass  # strangers come and go; what they wanted is not ours to report
         finally:
-            self._handshakes.remove(scope)
+            del self._handshakes[scope]
+            self._freed.set()
 
     async def listen(self, maddr: Multiaddr) -> None:
         """Not offered to the library: the socket listens already."""

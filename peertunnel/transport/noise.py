@@ -46,7 +46,6 @@ class NoiseChannel(Channel):
         self._unacknowledged = 0
         self._ended = trio.Event()
         self._failure: Exception | None = None
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     async def run(self, received: Callable[[memoryview], None], drained: Callable[[], None]) -> None:
         self._received, self._drained = received, drained

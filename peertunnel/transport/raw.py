@@ -27,6 +27,8 @@ class RawSocket(IRawConnection):
     def __init__(self, sock: socket.socket, is_initiator: bool) -> None:
         self.sock = sock
         self.is_initiator = is_initiator
+        # Nagle's algorithm would hold each step of the handshake back until the last one is acknowledged: 40 ms.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = sock.getpeername()
         self._remote = (str(name[0]), int(name[1]))
         self._address = socket_address(name)

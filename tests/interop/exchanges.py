@@ -13,6 +13,7 @@ MIB = 1 << 20
 BULK = 64 * MIB
 BULK_SECONDS = 60
 EXCHANGE_SECONDS = 20
+BURST = 16
 CHUNK = 256 << 10  # bytes
 
 Exchange = Callable[[Tunnel], Awaitable[None]]
@@ -90,18 +91,15 @@ async def one_after_the_other(tunnel: Tunnel) -> None:
 
 async def all_at_once(tunnel: Tunnel) -> None:
     """16 tunnels opened in one burst are all there, and open at the same time."""
-    clients, servers = [], []
+    clients: list[trio.SocketStream] = []
 
     async def connect() -> None:
         clients.append(await tunnel.connect())
 
-    async def accept() -> None:
-        servers.append(await tunnel.target.accept())
-
     async with trio.open_nursery() as nursery:
-        for _ in range(16):
+        for _ in range(BURST):
             nursery.start_soon(connect)
-            nursery.start_soon(accept)
+        servers = [await tunnel.target.accept() for _ in range(BURST)]
     for number, client in enumerate(clients):
         await client.send_all(bytes([number]))
     by_number = {(await server.receive_some(1))[0]: server for server in servers}

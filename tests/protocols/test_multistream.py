@@ -1,7 +1,5 @@
 """multistream-select: our two ends, the library's, and peers that speak something else."""
 
-from itertools import pairwise
-
 import pytest
 import trio
 from hypothesis import given
@@ -16,6 +14,8 @@ from trio.testing import memory_stream_pair
 
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.multistream import MAX_LINE, MAX_PROPOSALS, Initiator, Responder, encode_line
+
+from .wire import cut
 
 HEADER = b"\x13/multistream/1.0.0\n"
 NA = b"\x03na\n"
@@ -178,11 +178,6 @@ talks = st.lists(st.one_of(lines, lines, lines, st.binary(max_size=5)), max_size
 greeted = st.builds(lambda *parts: b"".join(parts), st.just(HEADER), talks)
 
 
-def parts_of(wire: bytes, cuts: list[int]) -> list[bytes]:
-    places = [0, *sorted(place for place in cuts if place < len(wire)), len(wire)]
-    return [wire[start:end] for start, end in pairwise(places)]
-
-
 def responded(parts: list[bytes]) -> tuple[bytes, bytes, str | None] | None:
     """Return all that a responder answered, what came behind, and the protocol; None for a protocol error."""
     peer, answers, rest = responder(), b"", b""
@@ -208,7 +203,7 @@ def initiated(parts: list[bytes]) -> tuple[bytes, bool | None] | None:
 
 @given(wire=st.one_of(greeted, talks, st.binary()), cuts=st.lists(st.integers(0, 400), max_size=8))
 def test_any_bytes_cut_anywhere_mean_the_same_or_are_an_error(wire: bytes, cuts: list[int]) -> None:
-    for parts in (parts_of(wire, cuts), parts_of(wire, list(range(len(wire))))):
+    for parts in (cut(wire, cuts), cut(wire, range(len(wire)))):
         assert responded(parts) == responded([wire])
         assert initiated(parts) == initiated([wire])
 

@@ -1,7 +1,6 @@
 """Noise records against a cipher written down here, the RFC's numbers and the library's handshake; and hostile ones."""
 
 from collections.abc import Iterator
-from itertools import pairwise
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -11,6 +10,8 @@ from noise.connection import NoiseConnection  # type: ignore[import-untyped]
 
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.noise import MAX_PLAINTEXT, MAX_RECORD, OVERHEAD, TAG, Opener, Sealer, sealed_size
+
+from .wire import cut
 
 KEY = bytes(range(32))
 MAX_NONCE = 2**64 - 2
@@ -172,10 +173,9 @@ def test_batches_are_sealed_one_behind_the_other_and_touch_nothing_else() -> Non
 )
 def test_records_may_be_cut_anywhere(texts: list[bytes], counter: int, cuts: list[int]) -> None:
     wire = b"".join(record(text, counter + n) for n, text in enumerate(texts))
-    places = [0, *sorted(place for place in cuts if place < len(wire)), len(wire)]
     opener, opened, partial = Opener(KEY, counter), b"", b""
-    for start, end in pairwise(places):
-        partial += wire[start:end]
+    for part in cut(wire, cuts):
+        partial += part
         consumed, plaintext = open_all(opener, partial, room=3000)
         opened, partial = opened + plaintext, partial[consumed:]
     assert opened == b"".join(texts)

@@ -239,4 +239,4 @@ class Sessions(RuleBasedStateMachine):
 
 
 TestSessions = Sessions.TestCase
-TestSessions.settings = settings(stateful_step_count=40, deadline=None)
+TestSessions.settings = settings(stateful_step_count=40)

@@ -1,6 +1,7 @@
-"""What the yamux tests share: frames written out by hand, and two sessions joined by a fake wire."""
+"""What the tests of the wire share: cuts, frames written out by hand, and two sessions joined by a fake wire."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from struct import pack
 
 from peertunnel.protocols.yamux import MAX_STREAMS, ClientSession, DataReceived, Event, ServerSession, Session
@@ -9,6 +10,12 @@ DATA, UPDATE, PING, GO_AWAY = range(4)
 SYN, ACK, FIN, RST = 1, 2, 4, 8
 INITIAL = 262_144  # bytes; the window of every new stream, fixed by the spec
 MIB = 1024 * 1024
+
+
+def cut(wire: bytes, places: Iterable[int]) -> list[bytes]:
+    """Cut bytes at the given places; those behind the end are left out."""
+    inside = sorted(place for place in places if place < len(wire))
+    return [wire[start:end] for start, end in pairwise([0, *inside, len(wire)])]
 
 
 def frame(

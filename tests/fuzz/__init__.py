@@ -1,0 +1,1 @@
+"""Fuzz targets for the wire cores: hostile bytes give events or RemoteProtocolError, never anything else."""

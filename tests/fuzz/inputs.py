@@ -1,0 +1,74 @@
+"""Inputs for the targets: good conversations, and what chance makes of them."""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from struct import pack
+
+SCRIPT = 16  # bytes at the start of an input that are choices, not wire
+
+_NOISE = [b"plaintext", bytes(100), b"\x00\x10" + bytes(16), b"\xff\xff"]
+_MULTISTREAM = [
+    b"\x13/multistream/1.0.0\n",
+    b"\x0c/echo/1.0.0\n",
+    b"\x16/portkey/tunnel/1.0.0\n",
+    b"\x03na\n",
+    b"\x03ls\n",
+    b"\x80\x08",
+    b"payload",
+]
+
+
+def _yamux(rng: Random) -> bytearray:
+    """Write frames of a peer that opens streams before it uses them."""
+    server = rng.randrange(2)
+    unopened = {1, 3, 5, 7, 9, 11} if server else {2, 4, 6, 8, 10, 12}
+    data = bytearray([server]) + rng.randbytes(SCRIPT - 1)
+    for _ in range(rng.randrange(1, 30)):
+        kind, stream_id = rng.choice((0, 0, 0, 0, 1, 1, 1, 2, 3)), rng.randrange(1, 7)
+        flags, length = rng.choice((0, 0, 0, 0, 2, 4, 6, 8)), rng.choice((0, 1, 13, 100, 2**16))
+        if stream_id in unopened and kind < 2:
+            unopened.remove(stream_id)
+            flags |= 1
+        data += pack(">BBHII", 0, kind, flags, stream_id, length)
+        if kind == 0:
+            data += bytes(length)
+    return data
+
+
+def _chosen(seeds: list[bytes]) -> Callable[[Random], bytearray]:
+    """Return a generator of inputs that are seeds in any order."""
+    return lambda rng: bytearray().join([rng.randbytes(SCRIPT), *rng.choices(seeds, k=rng.randrange(1, 8))])
+
+
+_CONVERSATIONS = {"yamux": _yamux, "noise": _chosen(_NOISE), "multistream": _chosen(_MULTISTREAM)}
+
+
+def _flip(rng: Random, data: bytearray) -> None:
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+
+
+def _replace(rng: Random, data: bytearray) -> None:
+    data[rng.randrange(len(data))] = rng.choice((0, 1, 2, 4, 8, 127, 128, 255))
+
+
+def _cut_out(rng: Random, data: bytearray) -> None:
+    start = 1 + rng.randrange(len(data))  # something is always left
+    del data[start : start + rng.randrange(1, 14)]
+
+
+def _repeat(rng: Random, data: bytearray) -> None:
+    start = rng.randrange(len(data))
+    data[start:start] = data[start : start + rng.randrange(1, 30)]
+
+
+_MUTATIONS: list[Callable[[Random, bytearray], None]] = [_flip, _replace, _cut_out, _repeat]
+
+
+def inputs(target: str, seed: int) -> Iterator[bytes]:
+    """Yield inputs for a target without end; the same for the same seed."""
+    rng = Random(seed)
+    while True:
+        data = _CONVERSATIONS[target](rng)
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 5))):
+            rng.choice(_MUTATIONS)(rng, data)
+        yield bytes(data)

@@ -1,0 +1,155 @@
+"""The targets: each reads one input as what a hostile peer does, and raises AssertionError where we did wrong."""
+
+from collections.abc import Callable, Iterator
+
+from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
+from peertunnel.protocols.multistream import Initiator, Responder
+from peertunnel.protocols.noise import Opener, Sealer, sealed_size
+from peertunnel.protocols.yamux import (
+    ClientSession,
+    DataReceived,
+    Event,
+    ServerSession,
+    Session,
+    StreamAcknowledged,
+    StreamFinished,
+    StreamOpened,
+    StreamReset,
+    WindowOpened,
+)
+
+Target = Callable[[bytes], None]
+KEY = bytes(range(32))
+OFFERED = ["/echo/1.0.0", "/portkey/tunnel/1.0.0"]
+MAX_STREAMS = 4
+
+
+class _Script:
+    """The first bytes of an input: how the rest is cut, and what our own side does meanwhile."""
+
+    def __init__(self, data: bytes) -> None:
+        size = min(len(data), 16)
+        self._choices, self._rest, self._at = data[:size], data[size:], 0
+
+    def choose(self, below: int) -> int:
+        """Return the next choice; all are 0 once the script has ended."""
+        self._at += 1
+        return self._choices[self._at - 1] % below if self._at <= len(self._choices) else 0
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the rest in parts."""
+        while self._rest:
+            size = (len(self._rest), 1, 5, 12, 13, 100)[self.choose(6)]
+            part, self._rest = self._rest[:size], self._rest[size:]
+            yield part
+
+
+class _Owner:
+    """The owner of a session, that holds every event against the life of its stream."""
+
+    def __init__(self, session: Session, script: _Script) -> None:
+        self.session = session
+        self._script = script
+        self._open: dict[int, bool] = {}  # whether the peer may still send on it
+        for _ in range(3):
+            self._open[session.open_stream(0.0)] = True
+
+    def take(self, events: list[Event], now: float) -> None:
+        """Check a batch of events and answer some of them."""
+        for event in events:
+            if isinstance(event, StreamOpened):
+                assert not self._open.get(event.stream_id), "opened twice"
+                self._open[event.stream_id] = True
+            elif isinstance(event, DataReceived):
+                assert len(event.data) and self._open[event.stream_id], "data where none may be"
+                self.session.consumed(event.stream_id, len(event.data), now)
+            elif isinstance(event, StreamFinished):
+                assert self._open[event.stream_id], "finished twice"
+                self._open[event.stream_id] = False
+            elif isinstance(event, StreamReset):
+                del self._open[event.stream_id]
+            elif isinstance(event, StreamAcknowledged | WindowOpened):
+                assert event.stream_id in self._open, "news of a stream that has ended"
+
+    def act(self) -> None:
+        """Do something of our own on some stream."""
+        if not self._open:
+            return
+        stream_id = list(self._open)[self._script.choose(len(self._open))]
+        action = self._script.choose(8)
+        if action == 1:
+            self.session.send_fin(stream_id)
+        elif action == 2:
+            self.session.send_reset(stream_id)
+            del self._open[stream_id]
+        elif action == 3:
+            self.session.send_go_away()
+        elif action == 4:
+            size = min(100, self.session.send_window(stream_id))
+            try:
+                self.session.send_data(stream_id, bytes(size))
+            except LocalProtocolError:
+                assert size == 0
+
+
+def yamux(data: bytes) -> None:
+    """Any bytes, cut anywhere, while our side is busy, give lawful events or RemoteProtocolError."""
+    script = _Script(data)
+    role = (ClientSession, ServerSession)[script.choose(2)]
+    session, now = role(0.0, MAX_STREAMS), 0.0
+    owner = _Owner(session, script)
+    for part in script.parts():
+        now += script.choose(3)
+        try:
+            events = session.receive(memoryview(part), now)
+        except RemoteProtocolError:
+            return
+        owner.take(events, now)
+        owner.act()
+        session.tick(now)
+        session.outgoing()
+        assert session.open_streams <= MAX_STREAMS + 3
+        assert 0 <= session.streams_unacknowledged <= 3
+
+
+def noise(data: bytes) -> None:
+    """A record opens if it is the one that was sealed; whatever was done to it is noticed."""
+    script = _Script(data)
+    plaintext = b"".join(script.parts())[:300]
+    sealed = bytearray(sealed_size(len(plaintext)))
+    Sealer(KEY).seal(memoryview(plaintext), memoryview(sealed), 0)
+    for _ in range(script.choose(3)):
+        if sealed:
+            sealed[script.choose(256) % len(sealed)] ^= script.choose(256)
+    del sealed[len(sealed) - script.choose(20) :]
+    for wire in (sealed, data):
+        room = bytearray(script.choose(256) * 4)
+        try:
+            consumed, filled = Opener(KEY).open(memoryview(wire), memoryview(room))
+        except RemoteProtocolError:
+            continue
+        assert filled <= consumed <= len(wire)
+        assert (consumed, bytes(room[:filled])) in ((0, b""), (len(wire), plaintext))
+
+
+def multistream(data: bytes) -> None:
+    """Any bytes agree on something that we speak, on nothing, or are an error; what comes behind is not touched."""
+    script = _Script(data)
+    initiator, responder = Initiator(OFFERED[1]), Responder(OFFERED.__contains__, lambda: OFFERED)
+    parts = list(script.parts())
+    for part in parts:
+        try:
+            _, rest = responder.receive(part)
+        except RemoteProtocolError:
+            break
+        assert responder.protocol in OFFERED if rest else responder.protocol in (None, *OFFERED)
+        assert part.endswith(rest)
+    for part in parts:
+        try:
+            rest = initiator.receive(part)
+        except RemoteProtocolError:
+            break
+        assert part.endswith(rest) and (initiator.agreed or not rest)
+
+
+TARGETS: dict[str, Target] = {"yamux": yamux, "noise": noise, "multistream": multistream}

@@ -5,7 +5,7 @@ import trio
 from peertunnel.events import Emit, PathChanged
 from peertunnel.node import Node, path_of
 from peertunnel.protocols.service import Service
-from peertunnel.transport.identify import agent_of
+from peertunnel.transport.identify import request
 from peertunnel.transport.yamux import MuxedConnection
 
 _PING_PATIENCE = 1.0  # seconds to wait for the first round trip before the path is reported without one
@@ -50,7 +50,7 @@ class Keeper:
             await connection.measured()
         round_trip = None if connection.round_trip is None else connection.round_trip * 1000
         self._emit(PathChanged(str(connection.peer_id), path_of(connection), round_trip))
-        self._agent = await agent_of(connection)
+        self._agent = (await request(connection)).agent_version
         self._asked.set()
 
     async def connection(self) -> MuxedConnection:

@@ -17,8 +17,8 @@ TIMEOUT = 10.0  # seconds; go-libp2p gives it 5 s per stream, rust-libp2p 60 s
 MAX_MESSAGE = 64 * 1024  # bytes; go-libp2p reads 8 KiB at most, twice
 
 
-async def agent_of(connection: MuxedConnection) -> str:
-    """Return the agent version that the peer reports, "" if it does not say in time."""
+async def request(connection: MuxedConnection) -> Identify:
+    """Return what the peer reports of itself; an empty message if it does not in time, or not in this form."""
     data = bytearray()
     with trio.move_on_after(TIMEOUT):
         try:
@@ -29,9 +29,9 @@ async def agent_of(connection: MuxedConnection) -> str:
         except MuxedStreamEOF:
             pass
         except (MuxedStreamError, MuxedConnError):
-            return ""
+            return Identify()
     prefix = decode_varint(bytes(data))
     try:
-        return str(Identify.FromString(bytes(data[prefix[1] :])).agent_version) if prefix else ""
+        return Identify.FromString(bytes(data[prefix[1] :])) if prefix else Identify()
     except DecodeError:
-        return ""
+        return Identify()

@@ -1,0 +1,150 @@
+"""The command: opens everything, measures it round by round, prints the tables and judges them."""
+
+import argparse
+import resource
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import report, subjects, workloads
+from tests.bench.measure import Figures, Say, measure
+from tests.bench.programs import Failed
+from tests.bench.samples import Patience, load_target
+from tests.bench.subjects import Subject
+from tests.bench.tunnel import Tunnel
+from tests.bench.usage import resident_bytes
+from tests.bench.wanted import GUARDED, verdicts
+from tests.bench.workloads import IDLE, MANY, PEAK, Workload
+from tests.interop.build import GO
+
+PAGE = Path(__file__).parents[2] / "docs/performance.md"
+_MIB = 1 << 20
+_MANY = 1000  # idle tunnels
+_FILES = 8192  # open files: the idle tunnels, at both ends of each process
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run measures.
+
+    Attributes:
+        patience: seconds to wait, in all, for others to leave the machine alone.
+        many: subjects whose memory is measured with many idle tunnels, too.
+    """
+
+    subjects: tuple[Subject, ...]
+    workloads: tuple[Workload, ...]
+    rounds: int
+    mib: int
+    patience: float
+    many: tuple[Subject, ...] = ()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, and return the exit status: 1 where a promise that is guarded is broken."""
+    options = _options(arguments)
+    plan = _plan(options)
+    try:
+        figures, names, missing = run(plan)
+    except Failed as error:
+        print(error)
+        return 1
+    print(report.tables(figures, names), report.ratios(figures, names[1:]), sep="\n")
+    print(f"{figures.disturbed} of {figures.samples} samples were disturbed")
+    if options.quick:
+        return guard(figures)
+    print(report.judgement(figures))
+    if options.write:
+        PAGE.write_text(report.page(figures, names, missing, plan.rounds, plan.mib))
+        print(f"written: {PAGE}")
+    return 0
+
+
+def guard(figures: Figures) -> int:
+    """Print how the figures keep within the margins of a regression; return 1 if they don't, or show too little."""
+    judged = list(verdicts(GUARDED, figures))
+    for _, line in judged:
+        print(line)
+    return 0 if judged and all(kept for kept, _ in judged) else 1
+
+
+def run(plan: Plan, say: Say = print) -> tuple[Figures, list[str], dict[str, str]]:
+    """Measure a plan.
+
+    Returns:
+        The figures, the names of the subjects that were measured, and why others were not.
+
+    Raises:
+        Failed: a subject does not start, or loses bytes.
+    """
+    if reason := subjects.built(GO):
+        raise Failed(f"no load generator: {reason}")
+    missing = {subject.name: reason for subject in plan.subjects if (reason := subject.missing())}
+    measured = [subject for subject in plan.subjects if subject.name not in missing]
+    for name, reason in missing.items():
+        say(f"{name} is not measured: {reason}")
+    figures = Figures()
+    with ExitStack() as opened:
+        base = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        target = opened.enter_context(load_target())
+        tunnels: dict[Subject, Tunnel] = {}
+        for subject in measured:
+            tunnel = opened.enter_context(subject.open(target, _folder(subject, base / "main")))
+            tunnel.connect().close()
+            tunnels[subject] = tunnel
+            _note_memory(figures, subject, tunnel, peak=False)
+        say(" | ".join(subject.name for subject in measured))
+        measure(tunnels, plan.workloads, plan.rounds, Patience(plan.patience), figures, say)
+        for subject, tunnel in tunnels.items():
+            _note_memory(figures, subject, tunnel, peak=True)
+        for subject in plan.many:
+            if subject in measured:
+                _measure_many(figures, subject, target, _folder(subject, base / "many"))
+    return figures, [subject.name for subject in measured], missing
+
+
+def _folder(subject: Subject, base: Path) -> Path:
+    """Make a folder for what a subject keeps on disk."""
+    folder = base / "".join(letter if letter.isalnum() else "-" for letter in subject.name)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _note_memory(figures: Figures, subject: Subject, tunnel: Tunnel, peak: bool) -> None:
+    if tunnel.pids:
+        figures.add(subject.name, {PEAK if peak else IDLE: resident_bytes(tunnel.pids, peak) / _MIB})
+
+
+def _measure_many(figures: Figures, subject: Subject, target: str, folder: Path) -> None:
+    """Measure the memory of many idle tunnels, with fresh processes: used ones have room to reuse."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, hard), hard))
+    with subject.open(target, folder) as tunnel:
+        figures.add(subject.name, {MANY: tunnel.idle_bytes(_MANY) / _MIB})
+
+
+def _plan(options: argparse.Namespace) -> Plan:
+    if options.quick:
+        mib = options.mib or 128
+        return Plan(subjects.QUICK, workloads.quick(mib), options.rounds or 5, mib, patience=20)
+    chosen = tuple(subject for subject in subjects.ALL if not options.only or subject.name in options.only)
+    mib = options.mib or 512
+    many = (subjects.PT, subjects.GO_NOISE)
+    return Plan(chosen, workloads.full(mib), options.rounds or 5, mib, options.patience, many)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="pt, Go and direct only; fail on a regression")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often everything is measured  [5]")
+    parser.add_argument("--mib", type=int, metavar="N", help="MiB in each bulk transfer  [512, quick 128]")
+    parser.add_argument(
+        "--patience", type=float, metavar="SECONDS", default=300, help="to wait for a quiet machine"
+    )
+    parser.add_argument("--only", action="append", metavar="NAME", help="a subject to measure; repeatable")
+    parser.add_argument(
+        "--no-write", dest="write", action="store_false", help="leave docs/performance.md alone"
+    )
+    return parser.parse_args(arguments)

@@ -1,0 +1,114 @@
+"""What is measured: `pt` and its rivals, each as a way from a local port to the target."""
+
+import functools
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.programs import find, free_port, program
+from tests.bench.ssh import ssh
+from tests.bench.tunnel import Tunnel
+from tests.interop.build import GO, RUST, Recipe
+
+_COPY_BUFFER = 65536  # bytes; socat's own 8192 would make it no yardstick
+_BACKLOG = 128  # connections; socat's own 5 would refuse some of 16 at once
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One thing to measure.
+
+    Attributes:
+        name: as in the tables.
+        open: starts it, given the target's host:port and a folder of its own, and yields the tunnel.
+        missing: returns why it can't be measured here, or None; builds what it can.
+    """
+
+    name: str
+    open: Callable[[str, Path], AbstractContextManager[Tunnel]]
+    missing: Callable[[], str | None] = lambda: None
+
+
+@contextmanager
+def _peers(provide: list[str], consume: list[str], target: str, folder: Path) -> Iterator[Tunnel]:
+    """Join two libp2p programs that take the same options and print the same events."""
+    listening = program([*provide, "--target", target], {"PT_HOME": str(folder / "provider")})
+    with listening as provider:
+        address = provider.event("ready")["addresses"][0]
+        dialling = program([*consume, "--peer", address], {"PT_HOME": str(folder / "consumer")})
+        with dialling as consumer:
+            local = consumer.event("listening")["local"]
+            yield Tunnel(local, (provider.pid, consumer.pid))
+
+
+def _pt() -> Subject:
+    pt = Path(sysconfig.get_path("scripts")) / "pt"
+    shared = [str(pt), "--json", "--no-mdns", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]
+    provide, consume = [*shared, "tcp", "--id", "bench"], [*shared, "bind", "--port", "0"]
+    return Subject(
+        "pt",
+        functools.partial(_peers, provide, consume),
+        lambda: None if pt.exists() else f"pt is not installed beside {sys.executable}",
+    )
+
+
+def _foreign(name: str, recipe: Recipe, transport: str) -> Subject:
+    shared = ["--transport", transport]
+    provide = [str(recipe.binary), "tunnel-listen", *shared]
+    consume = [str(recipe.binary), "tunnel-dial", *shared]
+    return Subject(name, functools.partial(_peers, provide, consume), functools.partial(built, recipe))
+
+
+def built(recipe: Recipe) -> str | None:
+    """Build a peer if its sources have changed; return why it can't be built, or None."""
+    if not recipe.is_fresh():
+        if not find(recipe.tool):
+            return f"{recipe.tool} is not installed"
+        recipe.build()
+    return None
+
+
+def _installed(*tools: str) -> str | None:
+    lacking = [tool for tool in tools if not find(tool)]
+    return f"{' and '.join(lacking)} not installed" if lacking else None
+
+
+@contextmanager
+def _socat(target: str, _folder: Path) -> Iterator[Tunnel]:
+    """Forward twice without encryption: what two copies through user space cost."""
+    near, far = free_port(), free_port()
+
+    def hop(port: int, to: str) -> list[str]:
+        listen = f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,nodelay,backlog={_BACKLOG}"
+        return ["socat", "-b", str(_COPY_BUFFER), listen, f"TCP:{to},nodelay"]
+
+    with program(hop(far, target)) as second, program(hop(near, f"127.0.0.1:{far}")) as first:
+        second.wait_for_port(far)
+        first.wait_for_port(near)
+        yield Tunnel(f"127.0.0.1:{near}", (first.pid, second.pid))
+
+
+@contextmanager
+def _direct(target: str, _folder: Path) -> Iterator[Tunnel]:
+    yield Tunnel(target, ())
+
+
+PT = _pt()
+GO_NOISE = _foreign("Go, Noise", GO, "noise")
+GO_TLS = _foreign("Go, TLS", GO, "tls")
+RUST_NOISE = _foreign("Rust, Noise", RUST, "noise")
+_SSH_TOOLS = ("ssh", "sshd", "ssh-keygen")
+SSH = Subject("ssh -L", functools.partial(ssh, None), functools.partial(_installed, *_SSH_TOOLS))
+SSH_GCM = Subject(
+    "ssh -L, aes128-gcm",
+    functools.partial(ssh, "aes128-gcm@openssh.com"),
+    functools.partial(_installed, *_SSH_TOOLS),
+)
+SOCAT = Subject("socat, two hops", _socat, functools.partial(_installed, "socat"))
+DIRECT = Subject("direct TCP", _direct)
+
+ALL = (PT, GO_NOISE, GO_TLS, RUST_NOISE, SSH, SSH_GCM, SOCAT, DIRECT)
+QUICK = (PT, GO_NOISE, DIRECT)

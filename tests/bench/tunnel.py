@@ -1,0 +1,39 @@
+"""An open way to the target, and the plainest use of it."""
+
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tests.bench.usage import resident_bytes
+
+_ECHO = b"e"  # asks the server of the load generator to send back what follows
+_PATIENCE = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """Where its clients connect, and the processes that carry their bytes.
+
+    Attributes:
+        address: host:port.
+        pids: processes that count, with their descendants, for what the tunnel uses.
+    """
+
+    address: str
+    pids: tuple[int, ...]
+
+    def connect(self) -> socket.socket:
+        """Open a connection through the tunnel and see one byte come back."""
+        host, _, port = self.address.rpartition(":")
+        connection = socket.create_connection((host, int(port)), _PATIENCE)
+        connection.sendall(_ECHO + b"?")
+        if connection.recv(1) != b"?":
+            raise ConnectionError(f"{self.address} does not send back what it gets")
+        return connection
+
+    def idle_bytes(self, count: int) -> int:
+        """Return the resident memory with so many idle connections open."""
+        with ExitStack() as connections:
+            for _ in range(count):
+                connections.enter_context(self.connect())
+            return resident_bytes(self.pids)

@@ -1,0 +1,101 @@
+"""What a subject is put through, and the figures that come of it.
+
+The load is made by the Go peer's `bench-client` and `bench-server`, which cost little beside what they measure. Every
+bulk transfer compares the bytes that were counted at both ends; the random bytes and digests of CHECKS would cost more
+than most tunnels, so they come before the measurement.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+GIB = 1 << 30
+
+
+class Unit(Enum):
+    """What a figure is in, how it is written, and whether more of it is better."""
+
+    MB_PER_S = ("MB/s", 0, True)
+    CPU_S_PER_GIB = ("CPU s/GiB", 2, False)
+    MICROSECONDS = ("µs", 0, False)
+    PER_S = ("/s", 0, True)
+    MIB = ("MiB", 0, False)
+
+    def __init__(self, label: str, digits: int, more_is_better: bool) -> None:
+        self.label = label
+        self.digits = digits
+        self.more_is_better = more_is_better
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A column of the tables."""
+
+    name: str
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One run of the load generator.
+
+    Attributes:
+        name: which of its figures are meant, where several workloads give the same.
+        arguments: for `bench-client`.
+        fields: the fields of its answer that are kept, as metrics.
+        cpu: the metric that the processor time of the tunnel becomes, if any.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    fields: tuple[tuple[str, Metric], ...] = ()
+    cpu: Metric | None = None
+
+    def figures(self, answer: dict[str, Any], processor_seconds: float | None) -> dict[Metric, float]:
+        """Return what an answer of the load generator says, and the tunnel's processor time for it."""
+        found = {metric: float(answer[field]) for field, metric in self.fields}
+        if self.cpu is not None and processor_seconds is not None:
+            found[self.cpu] = processor_seconds / (answer["bytes"] / GIB)
+        return found
+
+
+def _bulk(mode: str, streams: int, mib: int) -> Workload:
+    name = f"{mode}, {streams} stream{'s' if streams > 1 else ''}"
+    return Workload(
+        name,
+        ("--mode", mode, "--mib", str(mib), "--c", str(streams)),
+        (("mb_per_s", Metric(name, Unit.MB_PER_S)),),
+        Metric(name, Unit.CPU_S_PER_GIB),
+    )
+
+
+def _echo(n: int) -> Workload:
+    p50, p99 = Metric("echo p50", Unit.MICROSECONDS), Metric("echo p99", Unit.MICROSECONDS)
+    return Workload("echo", ("--mode", "latency", "--n", str(n)), (("p50_us", p50), ("p99_us", p99)))
+
+
+def _tunnels(n: int, parallel: int) -> Workload:
+    name = f"tunnels, {parallel} at a time"
+    arguments = ("--mode", "connections", "--n", str(n), "--c", str(parallel))
+    return Workload(name, arguments, (("per_s", Metric(name, Unit.PER_S)),))
+
+
+CHECKS = tuple(
+    Workload(f"check of {mode}", ("--mode", mode, "--mib", "32", "--c", "4", "--verify"))
+    for mode in ("send", "recv")
+)
+IDLE = Metric("idle", Unit.MIB)
+PEAK = Metric("peak", Unit.MIB)
+MANY = Metric("with 1,000 idle tunnels", Unit.MIB)
+ECHO_P50 = Metric("echo p50", Unit.MICROSECONDS)
+
+
+def full(mib: int) -> tuple[Workload, ...]:
+    """Return everything that is measured, with so many MiB in each bulk transfer."""
+    bulk = tuple(_bulk(mode, streams, mib) for streams in (1, 8) for mode in ("send", "recv"))
+    return (*bulk, _echo(3000), _tunnels(500, 1), _tunnels(2000, 16))
+
+
+def quick(mib: int) -> tuple[Workload, ...]:
+    """Return what can tell a regression within a minute."""
+    return (_bulk("send", 1, mib), _bulk("recv", 1, mib), _echo(1000))

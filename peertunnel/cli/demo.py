@@ -9,7 +9,7 @@ from peertunnel.cli import options
 @options.shared()
 @click.pass_obj
 def demo(flags: options.Flags) -> None:
-    """Send 64 MiB through a tunnel on this machine, and check that they arrive.
+    """Send 64 MiB through a tunnel on this machine and check them.
 
     A web server, a provider and a consumer run as programs of their own, which find each other by a random
     name and go again at the end. Nothing of it can be reached from outside.

@@ -12,7 +12,7 @@ PARTS = ("libp2p", "cryptography", "trio")
 @options.shared()
 @click.pass_obj
 def info(flags: options.Flags) -> None:
-    """Show this machine's peer id, addresses and files, and the versions."""
+    """Show this machine's peer id, addresses, files and versions."""
     import platform
     from importlib.metadata import version
 

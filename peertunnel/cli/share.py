@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @options.shared()
 @click.pass_obj
 def share(flags: options.Flags, port: int, qr: bool) -> None:
-    """Offer PORT of this machine, and print a link for the other side.
+    """Offer PORT of this machine, and print a link to it.
 
     The link holds the key and the addresses of this machine, so whoever has it finds the port. It stays
     good when you stop and share the same port again.

@@ -1,0 +1,71 @@
+"""What a command is given becomes a value or one sentence, whatever it is."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peertunnel.cli import values
+from peertunnel.errors import UsageError
+from peertunnel.protocols.service import Service
+
+PEER = "12D3KooWBpLN2GcxWhMRYURWfc3qkBqh7o5YGDb1hNFXMDLoeFuu"
+ADDRESS = f"/ip4/192.0.2.1/tcp/4001/p2p/{PEER}"
+QUICK = (
+    values.port,
+    values.local_port,
+    values.seconds,
+    values.target,
+    values.local,
+    values.place,
+    values.peer_place,
+    values.link,
+)
+
+
+@given(st.text())
+def test_any_text_is_a_value_or_one_sentence(text: str) -> None:
+    for read in QUICK:
+        try:
+            read(text)
+        except UsageError as error:
+            assert error.message.endswith((".", "?"))
+            assert not error.message[0].islower()
+            assert error.hint.endswith(".")
+
+
+@given(st.integers())
+def test_ports(number: int) -> None:
+    for read, lowest in ((values.port, 1), (values.local_port, 0)):
+        if lowest <= number <= 65535:
+            assert read(str(number)) == number
+        else:
+            with pytest.raises(UsageError):
+                read(str(number))
+
+
+@pytest.mark.parametrize("text", ["", "٣", "1_000", "+1", " 1"])
+def test_a_port_is_ascii_digits(text: str) -> None:
+    with pytest.raises(UsageError):
+        values.local_port(text)
+
+
+def test_anything_is_an_address_a_link_a_peer_id_or_a_name() -> None:
+    assert values.anything(ADDRESS) == Service.from_addresses([ADDRESS])
+    assert values.anything(f"pk://{PEER}/22").peer_id == PEER
+    assert values.anything(PEER).peer_id == PEER
+    assert values.anything("heron") == Service.from_id("heron")
+
+
+def test_a_service_may_have_a_name_and_addresses() -> None:
+    service = values.service("heron", [ADDRESS])
+    assert (service.root, service.addresses) == (Service.from_id("heron").root, (ADDRESS,))
+
+
+def test_what_comes_soon_is_waited_for() -> None:
+    assert values.soon(values.port, "22")() == 22
+
+
+def test_what_fails_soon_fails_when_it_is_wanted() -> None:
+    result = values.soon(values.port, "x")
+    with pytest.raises(UsageError):
+        result()

@@ -21,7 +21,7 @@ import trio
 
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.discovery.mdns_cache import MAX_PEERS, Neighbour, Neighbours
-from peertunnel.discovery.mdns_link import links, open_link, receive, send
+from peertunnel.discovery.mdns_link import PORT, links, open_link, receive, send
 from peertunnel.discovery.mdns_peer import TTL, Sighting, encode_peer, ip_of, sightings, tag
 from peertunnel.discovery.mdns_wire import SERVICE, Name, decode, encode_query
 from peertunnel.interfaces import InterfaceAddress, interface_addresses
@@ -91,9 +91,14 @@ class _Search:
 class Mdns:
     """The mDNS source. Its run() goes into a nursery, beside whatever announces and finds."""
 
-    def __init__(self, interfaces: Callable[[], tuple[InterfaceAddress, ...]] = interface_addresses) -> None:
-        """Prepare; interfaces tells what addresses this machine has now, and with them where to speak."""
+    def __init__(
+        self,
+        interfaces: Callable[[], tuple[InterfaceAddress, ...]] = interface_addresses,
+        port: int = PORT,
+    ) -> None:
+        """Prepare; interfaces tells the addresses to speak from, asked again and again. port: UDP."""
         self._interfaces = interfaces
+        self._port = port
         self._own_ips: set[str] = set()
         self._links: dict[InterfaceAddress, _Link] = {}
         self._voices: dict[object, _Voice] = {}
@@ -179,7 +184,7 @@ class Mdns:
                     self._open(address, nursery)
 
     def _open(self, address: InterfaceAddress, nursery: trio.Nursery) -> None:
-        link = self._links[address] = _Link(address, open_link(address))
+        link = self._links[address] = _Link(address, open_link(address, self._port))
         nursery.start_soon(self._listen, link, nursery)
         for voice in self._voices.values():
             self._tell(voice, [link])

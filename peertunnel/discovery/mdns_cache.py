@@ -38,6 +38,10 @@ class Neighbours:
     def __init__(self) -> None:
         self._peers: dict[str, dict[_Key, _Entry]] = {}  # the one heard last stands last
 
+    def __len__(self) -> int:
+        """Give how many peers take up room, whether or not all still hold."""
+        return len(self._peers)
+
     def hear(self, sighting: Sighting, link: Hashable, now: float) -> tuple[Neighbour | None, bool]:
         """Take in a sighting from a link.
 
@@ -46,9 +50,9 @@ class Neighbours:
         """
         entries = self._peers.pop(sighting.peer_id, {})
         if sighting.ttl == 0:
-            self._peers[sighting.peer_id] = {
-                k: entry for k, entry in entries.items() if k[1] != sighting.name
-            }
+            rest = {key: entry for key, entry in entries.items() if key[1] != sighting.name}
+            if rest:
+                self._peers[sighting.peer_id] = rest
             return None, False
         before = _neighbour(sighting.peer_id, entries, now)
         self._peers[sighting.peer_id] = news = _refreshed(entries, sighting, link, now)

@@ -6,7 +6,6 @@ reach it, and it takes no answers away from the system's own mDNS service on the
 """
 
 import contextlib
-import itertools
 import socket
 import struct
 import sys
@@ -23,19 +22,20 @@ _IP_MULTICAST_ALL = 49  # Linux: by default a socket also hears the groups that 
 
 
 def links(addresses: Iterable[InterfaceAddress]) -> tuple[InterfaceAddress, ...]:
-    """Choose the address to speak from for each interface and IP version.
+    """Choose the address to speak from for each interface and IP version; link-local in IPv6, if there is one.
 
     Loopback only has IPv4: Linux routes no IPv6 multicast there, and IPv4's needs neither route nor flag.
     """
-    chosen: dict[tuple[str, int], InterfaceAddress] = {}
-    for address in sorted(addresses, key=lambda address: not address.ip.is_link_local):
-        is_ipv6 = address.ip.version == 6
-        if not (is_ipv6 and (address.ip.is_loopback or not address.index)):
-            chosen.setdefault((address.interface, address.ip.version), address)
-    return tuple(itertools.islice(sorted(chosen.values(), key=lambda address: address.index), MAX_LINKS))
+    chosen: dict[tuple[int, int, str], InterfaceAddress] = {}
+    for address in sorted(
+        addresses, key=lambda address: address.ip.is_link_local != (address.ip.version == 6)
+    ):
+        if address.ip.version == 4 or (address.index and not address.ip.is_loopback):
+            chosen.setdefault((address.index, address.ip.version, address.interface), address)
+    return tuple(chosen[key] for key in sorted(chosen)[:MAX_LINKS])
 
 
-def open_link(address: InterfaceAddress) -> socket.socket:
+def open_link(address: InterfaceAddress, port: int = PORT) -> socket.socket:
     """Open a non-blocking socket that sends to the group and hears it on this interface only; raises OSError."""
     family = socket.AF_INET if address.ip.version == 4 else socket.AF_INET6
     with contextlib.ExitStack() as undo:
@@ -44,9 +44,9 @@ def open_link(address: InterfaceAddress) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if address.ip.version == 4:
-            _join4(sock, address)
+            _join4(sock, address, port)
         else:
-            _join6(sock, address)
+            _join6(sock, address, port)
         undo.pop_all()
         return sock
 
@@ -54,7 +54,7 @@ def open_link(address: InterfaceAddress) -> socket.socket:
 def send(sock: socket.socket, payload: bytes) -> None:
     """Send a message to the group; one that can't be sent now is lost, as on any network."""
     with contextlib.suppress(OSError):
-        sock.sendto(payload, (GROUPS[4 if sock.family == socket.AF_INET else 6], PORT))
+        sock.sendto(payload, (GROUPS[4 if sock.family == socket.AF_INET else 6], sock.getsockname()[1]))
 
 
 def receive(sock: socket.socket) -> tuple[bytes, str]:
@@ -63,9 +63,9 @@ def receive(sock: socket.socket) -> tuple[bytes, str]:
     return data, source[0].partition("%")[0]
 
 
-def _join4(sock: socket.socket, address: InterfaceAddress) -> None:
+def _join4(sock: socket.socket, address: InterfaceAddress, port: int) -> None:
     group = GROUPS[4]
-    sock.bind((group if sys.platform == "linux" else "", PORT))
+    sock.bind((group if sys.platform == "linux" else "", port))
     if sys.platform == "linux":
         sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
     ip = address.ip.packed
@@ -75,10 +75,10 @@ def _join4(sock: socket.socket, address: InterfaceAddress) -> None:
     sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, _HOPS)
 
 
-def _join6(sock: socket.socket, address: InterfaceAddress) -> None:
+def _join6(sock: socket.socket, address: InterfaceAddress, port: int) -> None:
     group, index = GROUPS[6], address.index
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    sock.bind((group if sys.platform == "linux" else "::", PORT, 0, index))
+    sock.bind((group if sys.platform == "linux" else "::", port, 0, index))
     membership = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", index)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)

@@ -1,0 +1,179 @@
+"""The consumer while the provider is away, comes back, drops streams, or is asked to stop."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from libp2p.identity.identify import identify
+
+from peertunnel.bind import REOPEN_PAUSES, bind
+from peertunnel.endpoints import TcpEndpoint
+from peertunnel.events import ErrorOccurred, Listening, PathChanged, TunnelClosed, TunnelOpened
+from peertunnel.expose import expose
+from peertunnel.host import Host, open_host
+from peertunnel.identity import Identity
+from peertunnel.node import TUNNEL, NodeOptions, open_node
+from peertunnel.protocols.service import Service
+from peertunnel.transport.stream import MuxedStream
+from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, pair, receive_all, target
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+
+@asynccontextmanager
+async def consumer(addresses: tuple[str, ...], wait: float = PATIENCE) -> AsyncIterator[tuple[int, Log]]:
+    """Run a consumer of whoever is at `addresses`; yield its port and its events."""
+    log = Log()
+    service = Service.from_addresses(addresses)
+    async with node(()) as running, trio.open_nursery() as nursery:
+
+        async def run() -> None:
+            await bind(
+                running, service, TcpEndpoint("127.0.0.1", 0), log, wait=wait, grace=0, stop=trio.Event()
+            )
+
+        nursery.start_soon(run)
+        (listening,) = await log.wait(Listening)
+        yield int(listening.local.rpartition(":")[2]), log
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def dropping(drops: int) -> AsyncIterator[tuple[Host, Callable[[], int]]]:
+    """Run a provider that resets its first streams unseen, and echoes on the others; and count its streams."""
+    seen = 0
+    async with open_host(Identity.ephemeral(), LOOPBACK) as host, trio.open_nursery() as nursery:
+
+        async def serve(stream: MuxedStream) -> None:
+            near, far = socket.socketpair()
+            near.setblocking(False)
+            nursery.start_soon(stream.splice, near)
+            await echo(trio.SocketStream(trio.socket.from_stdlib_socket(far)))
+
+        def accept(stream: MuxedStream) -> None:
+            nonlocal seen
+            seen += 1
+            if seen <= drops:
+                stream.abort()
+            else:
+                nursery.start_soon(serve, stream)
+
+        host.serve(TUNNEL, accept)
+        yield host, lambda: seen
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_stream_that_was_dropped_unseen_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As rust-libp2p's streams are in a burst; what the client had sent is sent again."""
+    monkeypatch.setattr(identify, "AGENT_VERSION", "rust-libp2p/0.56")
+    data = bytes(range(256)) * 100
+    async with dropping(3) as (host, _), consumer(host.addresses) as (port, log):
+        client = await trio.open_tcp_stream("127.0.0.1", port)
+        await client.send_all(data)
+        await client.send_eof()
+        assert await receive_all(client) == data
+        (closed,) = await log.wait(TunnelClosed)
+        assert closed.reason == "finished"
+        assert len(log.all(TunnelOpened)) == 1
+
+
+async def test_it_is_not_opened_again_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identify, "AGENT_VERSION", "rust-libp2p/0.56")
+    async with dropping(1000) as (host, seen), consumer(host.addresses) as (port, _):
+        client = await trio.open_tcp_stream("127.0.0.1", port)
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            await receive_all(client)
+        assert seen() == len(REOPEN_PAUSES)
+
+
+async def test_a_stream_that_one_of_ours_resets_is_not_opened_again() -> None:
+    """Its target refused; dialling it again for the same client would do nobody good."""
+    async with dropping(1000) as (host, seen), consumer(host.addresses) as (port, _):
+        client = await trio.open_tcp_stream("127.0.0.1", port)
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            await receive_all(client)
+        assert seen() == 1
+
+
+async def test_a_connection_waits_for_the_provider_and_is_reset_when_it_does_not_come() -> None:
+    async with consumer((f"/ip4/127.0.0.1/tcp/1/p2p/{Identity.ephemeral().peer_id}",), wait=0.3) as (
+        port,
+        log,
+    ):
+        client = await trio.open_tcp_stream("127.0.0.1", port)
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            await receive_all(client)
+        (error,) = await log.wait(ErrorOccurred)
+        assert error.code == 3
+
+
+async def test_tunnels_work_again_soon_after_the_provider_has_returned() -> None:
+    identity = Identity.ephemeral()
+    async with target(echo) as target_port, trio.open_nursery() as nursery:
+        first = trio.Event()
+        addresses = await nursery.start(provide, identity, LOOPBACK, target_port, first)
+        async with consumer(addresses) as (port, log):
+            await exchange(port)
+            first.set()
+            while (await log.wait(PathChanged))[-1].path != "none":
+                await log.wait(PathChanged, len(log.all(PathChanged)) + 1)
+            second = trio.Event()
+            place = addresses[0].rpartition("/p2p/")[0]
+            await nursery.start(provide, identity, (place,), target_port, second)
+            with trio.fail_after(3):
+                await exchange(port)
+            second.set()
+
+
+async def provide(
+    identity: Identity,
+    listen: tuple[str, ...],
+    port: int,
+    stop: trio.Event,
+    task_status: "TaskStatus[tuple[str, ...]]",
+) -> None:
+    """Run a provider until `stop` is set; start with its addresses."""
+    async with open_node(NodeOptions(identity=identity, listen=listen, mdns=False)) as running:
+        service = Service.from_addresses(running.addresses)
+        task_status.started(running.addresses)
+        await expose(running, service, TcpEndpoint(None, port), Log(), grace=0, stop=stop)
+
+
+async def exchange(port: int) -> None:
+    """Send something through a tunnel and see it come back."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as client:
+        await client.send_all(b"hello")
+        assert await client.receive_some() == b"hello"
+
+
+async def test_running_tunnels_may_finish_when_the_provider_is_asked_to_stop() -> None:
+    async with target(echo) as port, pair(port, grace=PATIENCE) as tunnel:
+        client = await tunnel.connect()
+        await client.send_all(b"one")
+        assert await client.receive_some() == b"one"
+        tunnel.stop_provider.set()
+        await client.send_all(b"two")
+        assert await client.receive_some() == b"two"
+        late = await tunnel.connect()
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            await receive_all(late)
+        await client.send_eof()
+        assert await receive_all(client) == b""
+
+
+async def test_running_tunnels_may_finish_when_the_consumer_is_asked_to_stop() -> None:
+    async with target(echo) as port, pair(port, grace=PATIENCE) as tunnel:
+        client = await tunnel.connect()
+        await client.send_all(b"one")
+        assert await client.receive_some() == b"one"
+        tunnel.stop_consumer.set()
+        await client.send_all(b"two")
+        assert await client.receive_some() == b"two"
+        with pytest.raises(OSError):
+            await tunnel.connect()
+        await client.send_eof()
+        assert await receive_all(client) == b""

@@ -1,0 +1,122 @@
+"""Dialling: every address counts, the wrong peer never wins, and yesterday's failure is forgotten."""
+
+import socket
+
+import pytest
+import trio
+from libp2p.custom_types import TProtocol
+from multiaddr import Multiaddr
+
+from peertunnel.errors import NotFound
+from peertunnel.host import open_host
+from peertunnel.identity import Identity
+from peertunnel.transport.dialer import is_dialable
+from tests.node.pair import LOOPBACK, PATIENCE
+
+BOTH = ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")
+
+
+def silent() -> socket.socket:
+    """Listen and never answer."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def address_of(sock: socket.socket) -> str:
+    return f"/ip4/127.0.0.1/tcp/{sock.getsockname()[1]}"
+
+
+async def test_one_good_address_among_dead_and_silent_ones_is_enough() -> None:
+    with silent() as sock:
+        async with (
+            open_host(Identity.ephemeral(), LOOPBACK) as server,
+            open_host(Identity.ephemeral(), ()) as client,
+        ):
+            addresses = [
+                "/ip4/127.0.0.1/tcp/1",
+                "/ip4/127.0.0.1/udp/1/quic-v1",
+                address_of(sock),
+                *server.addresses,
+            ]
+            with trio.fail_after(5):  # the silent one alone would take 10 s
+                connection = await client.dial(server.peer_id, addresses, PATIENCE)
+            assert str(connection.peer_id) == server.peer_id
+
+
+@pytest.mark.parametrize("family", [0, 1])
+async def test_both_families_listen_on_one_port_and_can_be_dialled(family: int) -> None:
+    async with open_host(Identity.ephemeral(), BOTH) as server, open_host(Identity.ephemeral(), ()) as client:
+        assert len({Multiaddr(address).value_for_protocol("tcp") for address in server.addresses}) == 1
+        connection = await client.dial(server.peer_id, [server.addresses[family]], PATIENCE)
+        assert connection.get_remote_address() is not None
+        (seen,) = server.connections(client.peer_id)
+        assert str(seen.get_transport_addresses()[0]).startswith(["/ip4/127.0.0.1/", "/ip6/::1/"][family])
+
+
+async def test_another_peer_at_the_address_is_refused_and_the_right_one_still_found() -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as stranger,
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        reused = stranger.addresses[0].replace(stranger.peer_id, server.peer_id)
+        with pytest.raises(NotFound):
+            await client.dial(server.peer_id, [reused], PATIENCE)
+        connection = await client.dial(server.peer_id, [reused, *server.addresses], PATIENCE)
+        assert str(connection.peer_id) == server.peer_id
+
+
+async def test_a_peer_that_was_away_is_dialled_again_at_once() -> None:
+    identity = Identity.ephemeral()
+    async with open_host(Identity.ephemeral(), ()) as client:
+        async with open_host(identity, LOOPBACK) as server:
+            addresses = server.addresses
+        with pytest.raises(NotFound):
+            await client.dial(identity.peer_id, addresses, PATIENCE)
+        async with open_host(identity, (addresses[0].rpartition("/p2p/")[0],)) as server:
+            with trio.fail_after(2):
+                await client.dial(server.peer_id, addresses, PATIENCE)
+
+
+async def test_a_dial_ends_at_its_deadline() -> None:
+    with silent() as sock:
+        async with open_host(Identity.ephemeral(), ()) as client:
+            began = trio.current_time()
+            with pytest.raises(NotFound):
+                await client.dial(Identity.ephemeral().peer_id, [address_of(sock)], 0.3)
+            assert trio.current_time() - began < 2
+
+
+async def test_a_node_does_not_dial_itself() -> None:
+    async with open_host(Identity.ephemeral(), LOOPBACK) as host:
+        with pytest.raises(NotFound, match="this very node"):
+            await host.dial(host.peer_id, host.addresses, PATIENCE)
+
+
+async def test_the_library_dials_through_us() -> None:
+    """Its own protocols reach a peer by whatever addresses the peerstore has."""
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        peer = server.library.get_id()
+        places = [Multiaddr("/ip4/127.0.0.1/tcp/1"), *server.library.get_addrs()]
+        client.library.get_peerstore().add_addrs(peer, places, 60)
+        with trio.fail_after(PATIENCE):
+            stream = await client.library.new_stream(peer, [TProtocol("/ipfs/ping/1.0.0")])
+            await stream.write(b"p" * 32)
+            assert await stream.read(32) == b"p" * 32
+
+
+@pytest.mark.parametrize(
+    ("address", "dialable"),
+    [
+        ("/ip4/192.0.2.1/tcp/1", True),
+        ("/ip6/2001:db8::1/tcp/1", True),
+        ("/dns4/example.org/tcp/1", True),
+        ("/ip4/192.0.2.1/udp/1/quic-v1", False),
+        ("/ip4/192.0.2.1/tcp/1/ws", False),
+        ("/ip4/192.0.2.1/tcp/1/p2p/12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N/p2p-circuit", False),
+    ],
+)
+def test_only_what_can_be_dialled_is_tried(address: str, dialable: bool) -> None:
+    assert is_dialable(Multiaddr(address)) is dialable

@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.bench.samples import Patience, quietest, sample
+from tests.bench.programs import Failed
+from tests.bench.samples import Patience, Sample, quietest, sample
 from tests.bench.subjects import Subject
 from tests.bench.tunnel import Tunnel
 from tests.bench.workloads import CHECKS, Metric, Workload
+
+_RETRIES = 5  # of a load whose connections were dropped
 
 Say = Callable[[str], None]
 
@@ -62,14 +65,23 @@ def measure(
     for number in range(1, rounds + 1):
         for subject, tunnel in tunnels.items():
             for check in CHECKS:
-                sample(subject.name, tunnel, check)
+                _sample(subject, tunnel, check)
         for workload in workloads:
             cells = []
             for subject, tunnel in tunnels.items():
-                taken = quietest(functools.partial(sample, subject.name, tunnel, workload), patience)
+                taken = quietest(functools.partial(_sample, subject, tunnel, workload), patience)
                 figures.add(subject.name, taken.figures)
                 figures.failed[subject.name] += taken.failed
                 figures.samples += 1
                 figures.disturbed += taken.is_disturbed
                 cells.append(" ".join(f"{value:.4g}" for value in taken.figures.values()))
             say(f"{number}/{rounds} {workload.name:24} {' | '.join(cells)}")
+
+
+def _sample(subject: Subject, tunnel: Tunnel, workload: Workload) -> Sample:
+    for _ in range(_RETRIES if subject.drops else 0):
+        try:
+            return sample(subject.name, tunnel, workload)
+        except Failed:
+            continue
+    return sample(subject.name, tunnel, workload)

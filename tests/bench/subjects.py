@@ -25,11 +25,13 @@ class Subject:
         name: as in the tables.
         open: starts it, given the target's host:port and a folder of its own, and yields the tunnel.
         missing: returns why it can't be measured here, or None; builds what it can.
+        drops: whether it may cut connections that come in a burst, so that a load is tried again.
     """
 
     name: str
     open: Callable[[str, Path], AbstractContextManager[Tunnel]]
     missing: Callable[[], str | None] = lambda: None
+    drops: bool = False
 
 
 @contextmanager
@@ -55,11 +57,11 @@ def _pt() -> Subject:
     )
 
 
-def _foreign(name: str, recipe: Recipe, transport: str) -> Subject:
+def _foreign(name: str, recipe: Recipe, transport: str, drops: bool = False) -> Subject:
     shared = ["--transport", transport]
     provide = [str(recipe.binary), "tunnel-listen", *shared]
     consume = [str(recipe.binary), "tunnel-dial", *shared]
-    return Subject(name, functools.partial(_peers, provide, consume), functools.partial(built, recipe))
+    return Subject(name, functools.partial(_peers, provide, consume), functools.partial(built, recipe), drops)
 
 
 def built(recipe: Recipe) -> str | None:
@@ -99,7 +101,7 @@ def _direct(target: str, _folder: Path) -> Iterator[Tunnel]:
 PT = _pt()
 GO_NOISE = _foreign("Go, Noise", GO, "noise")
 GO_TLS = _foreign("Go, TLS", GO, "tls")
-RUST_NOISE = _foreign("Rust, Noise", RUST, "noise")
+RUST_NOISE = _foreign("Rust, Noise", RUST, "noise", drops=True)  # as libp2p-stream does
 _SSH_TOOLS = ("ssh", "sshd", "ssh-keygen")
 SSH = Subject("ssh -L", functools.partial(ssh, None), functools.partial(_installed, *_SSH_TOOLS))
 SSH_GCM = Subject(

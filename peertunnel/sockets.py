@@ -34,6 +34,7 @@ _LOST_IN_QUEUE = frozenset(
 _STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
+_END_ON_CLOSE = struct.pack("ii", 0, 0)  # struct linger: off
 
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 _TCP_HINTS = {
@@ -97,6 +98,13 @@ async def dial(endpoint: Endpoint, timeout: float) -> socket.socket:  # noqa: AS
 def close(sock: socket.socket) -> None:
     """Close a socket in an orderly way and wake the tasks that wait for it; closing twice does nothing."""
     if sock.fileno() >= 0:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END_ON_CLOSE)
+        _close(sock)
+
+
+def _close(sock: socket.socket) -> None:
+    if sock.fileno() >= 0:
         trio.lowlevel.notify_closing(sock.fileno())
         sock.close()
 
@@ -106,7 +114,7 @@ def abort(sock: socket.socket) -> None:
     if sock.fileno() >= 0:
         with contextlib.suppress(OSError):  # a connection that is lost already has nothing to reset
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        close(sock)
+        _close(sock)
 
 
 def close_listeners(listeners: Iterable[socket.socket]) -> None:
@@ -165,6 +173,8 @@ def _bind(family: int, address: tuple[Any, ...] | str) -> socket.socket:
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart finds its port free
+        if family != socket.AF_UNIX:  # accepted sockets inherit it: if we are killed, clients see a reset
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 is asked for by name
         listener.bind(address)
@@ -321,6 +331,8 @@ async def _connect(family: int, address: tuple[Any, ...]) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # If this process is killed, the system closes its sockets: with a reset, not with an end cut short.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         error = sock.connect_ex(address)
         if error == errno.EINPROGRESS:
             await trio.lowlevel.wait_writable(sock.fileno())

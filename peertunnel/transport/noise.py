@@ -86,8 +86,10 @@ class NoiseChannel(Channel):
             self._stop(error)
 
     def send(self, *batch: Buffer) -> None:
-        output = buffers.take_output(sum(sealed_size(len(part)) for part in batch))
-        end = 0
+        size = end = 0
+        for part in batch:
+            size += sealed_size(len(part))
+        output = buffers.take_output(size)
         for part in batch:
             end = self._sealer.seal(memoryview(part), output, end)
         self._output, self._start, self._end = output, 0, end

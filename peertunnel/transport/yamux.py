@@ -122,20 +122,23 @@ class MuxedConnection(IMuxedConn):
         for event in self.session.receive(data, trio.current_time()):
             if type(event) is yamux.DataReceived:
                 if event.stream_id != stream_id:
-                    self._hand_over(stream_id, views, size)
+                    if views:
+                        self._hand_over(stream_id, views, size)
                     views, size, stream_id = [], 0, event.stream_id
                 views.append(event.data)
                 size += len(event.data)
             else:
-                self._hand_over(stream_id, views, size)
-                views, size = [], 0
+                if views:
+                    self._hand_over(stream_id, views, size)
+                    views, size = [], 0
                 self._happened(event)
-        self._hand_over(stream_id, views, size)
+        if views:
+            self._hand_over(stream_id, views, size)
         self.flush()
 
     def _hand_over(self, stream_id: int, views: list[memoryview], size: int) -> None:
         stream = self._streams.get(stream_id)
-        if views and stream is not None:
+        if stream is not None:
             stream.on_data(views, size)
 
     def _happened(self, event: yamux.Event) -> None:
@@ -201,7 +204,7 @@ class MuxedConnection(IMuxedConn):
 
     def flush(self) -> None:
         """Send what the session wants sent, unless the channel is blocked; it follows then."""
-        if self.session.has_outgoing and not self._channel.is_blocked and not self.is_closed:
+        if self.session.has_outgoing and not self._channel.is_blocked:
             self._channel.send(self.session.outgoing())
 
     def send(self, stream_id: int, data: Buffer) -> None:

@@ -75,7 +75,7 @@ def _from_name(name: str, is_in_argv: bool) -> TunnelId:
         raise UsageError("The tunnel id is empty.", hint=HOW)
     if is_in_argv:
         return TunnelId(name, f"--id {shlex.quote(name)}", is_in_argv=True)
-    return TunnelId(name, "  (with the same PT_ID)")
+    return TunnelId(name, "(with the same PT_ID)")
 
 
 def _from_file(name: str) -> TunnelId:

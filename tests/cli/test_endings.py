@@ -1,0 +1,129 @@
+"""How `pt` ends: signals, grace, what is released, and the exit codes of what happens while it runs."""
+
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Started
+from tests.cli.servers import ask, connect, echo_server
+
+GRACE = "300"  # seconds; longer than any test waits, so that only an end before it passes
+READ_ONE_LINE = '{ "$@"; echo code $? >&2; } | head -n 1 >&2'
+
+
+@pytest.fixture
+def target() -> Iterator[int]:
+    with echo_server() as port:
+        yield port
+
+
+@pytest.fixture
+def provider(target: int, tmp_path: Path) -> Iterator[Started]:
+    command = ("tcp", "--port", str(target), "--id", "heron", "-v", "--grace", GRACE)
+    with Started(tmp_path / "provider", *command) as started:
+        yield started
+
+
+@pytest.fixture
+def consumer(provider: Started, tmp_path: Path) -> Iterator[Started]:
+    command = ("bind", "--port", "0", "--peer", provider.address(), "-v", "--grace", GRACE)
+    with Started(tmp_path / "consumer", *command) as started:
+        yield started
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("side", ["provider", "consumer"])
+def test_an_idle_end(side: str, number: int, provider: Started, consumer: Started) -> None:
+    consumer.until("Connected")
+    ending = provider if side == "provider" else consumer
+    assert ending.end(number) == 130
+    assert ending.errors.endswith("\nInterrupted.\n")
+
+
+@pytest.mark.parametrize("side", ["provider", "consumer"])
+def test_running_tunnels_get_grace(side: str, provider: Started, consumer: Started) -> None:
+    ending = provider if side == "provider" else consumer
+    with connect(consumer.port()) as client:
+        assert ask(client, b"before") == b"before"
+        ending.process.send_signal(signal.SIGINT)
+        ending.until(f"Stopping: tunnels may go on for {GRACE} s")
+        assert ask(client, b"after") == b"after"
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+    assert ending.process.wait(60) == 130
+
+
+@pytest.mark.parametrize("side", ["provider", "consumer"])
+def test_the_second_signal_ends_tunnels_at_once(side: str, provider: Started, consumer: Started) -> None:
+    ending = provider if side == "provider" else consumer
+    with connect(consumer.port()) as client:
+        ask(client, b"before")
+        ending.process.send_signal(signal.SIGTERM)
+        ending.until("Stopping")
+        assert ending.end(signal.SIGTERM) == 130
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+def test_the_port_is_closed_to_newcomers_at_the_first_signal_and_free_afterwards(
+    provider: Started, consumer: Started
+) -> None:
+    port = consumer.port()
+    with connect(port) as client:
+        ask(client, b"before")
+        consumer.process.send_signal(signal.SIGINT)
+        consumer.until("Stopping")
+        with pytest.raises(ConnectionRefusedError):
+            connect(port)
+        assert ask(client, b"after") == b"after"
+    assert consumer.process.wait(60) == 130
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_grace_ends(provider: Started, tmp_path: Path) -> None:
+    command = ("bind", "--port", "0", "--peer", provider.address(), "-v", "--grace", "0.5")
+    with Started(tmp_path, *command) as consumer, connect(consumer.port()) as client:
+        ask(client, b"before")
+        before = time.monotonic()
+        assert consumer.end(signal.SIGINT) == 130
+        assert time.monotonic() - before > 0.5
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+def test_a_signal_before_the_node_is_up(tmp_path: Path) -> None:
+    with Started(tmp_path, "tcp", "--port", "1", "--id", "heron", "-v") as early:
+        early.until("can see the id")
+        assert early.end(signal.SIGTERM) == 130
+
+
+def test_nohup(tmp_path: Path) -> None:
+    with Started(tmp_path, "bind", "--port", "0", "--id", "heron", prefix=["nohup"]) as command:
+        command.until("Listening")
+        command.process.send_signal(signal.SIGHUP)
+        with connect(command.port()):
+            assert command.end(signal.SIGTERM) == 130
+
+
+def test_ping_ends_at_the_first_signal(tmp_path: Path, provider: Started) -> None:
+    command = ("ping", provider.address(), "--count", "1000")
+    with Started(tmp_path, *command) as ping:
+        ping.until("pong")
+        assert ping.end(signal.SIGINT) == 130
+
+
+def test_who_stops_reading_the_json_lines_stops_us(tmp_path: Path) -> None:
+    command = ("bind", "--json", "--port", "0", "--id", "heron", "--wait", "0.1")
+    with Started(tmp_path, *command, prefix=["sh", "-c", READ_ONE_LINE, "sh"]) as piped:
+        port = piped.port()
+        with pytest.raises(ConnectionRefusedError):
+            while True:  # each connection that waits in vain is another line
+                with connect(port) as client, suppress(ConnectionResetError):
+                    client.recv(1)
+        assert piped.until(r"code (\d+)")[1] == "130"

@@ -1,0 +1,76 @@
+"""docs/json.md tells the truth: its examples have the fields of the events, and the lines are written as it says."""
+
+import dataclasses
+import io
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from peertunnel import events
+from peertunnel.cli import results
+from peertunnel.cli.output import JsonLines
+from peertunnel.events import ErrorOccurred, Event, Listening
+from tests.cli.commands import PT, SECONDS, environment
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/json.md").read_text()
+(EXAMPLES,) = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)
+KINDS: dict[str, type[Event]] = {
+    member.kind: member
+    for module in (events, results)
+    for member in vars(module).values()
+    if isinstance(member, type) and issubclass(member, Event) and member is not Event
+}
+
+
+@pytest.mark.parametrize("line", EXAMPLES.splitlines())
+def test_example(line: str) -> None:
+    fields = json.loads(line)
+    kind = KINDS[fields["kind"]]
+    assert list(fields) == ["kind", *(field.name for field in dataclasses.fields(kind))]
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    values.pop("kind")
+    stream = io.StringIO()
+    JsonLines(stream, lambda: None)(kind(**values))
+    assert stream.getvalue() == json.dumps(fields, separators=(",", ":")) + "\n"
+
+
+def test_every_kind_has_an_example_and_a_line_in_the_table() -> None:
+    assert {json.loads(line)["kind"] for line in EXAMPLES.splitlines()} == set(KINDS)
+    assert set(re.findall(r"^\| `([\w-]+)` \| ", DOCUMENT, re.MULTILINE)) == set(KINDS)
+
+
+def test_a_line_is_one_line_of_ascii() -> None:
+    stream = io.StringIO()
+    JsonLines(stream, lambda: None)(ErrorOccurred(1, "first\nsecond …", ""))
+    assert stream.getvalue() == '{"kind":"error","code":1,"message":"first\\nsecond \\u2026","hint":""}\n'
+
+
+def test_a_reader_that_has_gone_is_noticed_once() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    gone: list[bool] = []
+    with open(write, "w") as stream:
+        lines = JsonLines(stream, lambda: gone.append(True))
+        lines(Listening("127.0.0.1:1"))
+        lines(Listening("[::1]:1"))
+    assert gone == [True]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_output_that_nobody_takes_is_no_failure(options: list[str], tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as nobody:
+        ended = subprocess.run(
+            [*PT, "info", *options],
+            stdout=nobody,
+            stderr=subprocess.PIPE,
+            env=environment(tmp_path),
+            timeout=SECONDS,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (0, b"")

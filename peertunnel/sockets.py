@@ -104,17 +104,15 @@ def close(sock: socket.socket) -> None:
 
 
 def _close(sock: socket.socket) -> None:
-    if sock.fileno() >= 0:
-        trio.lowlevel.notify_closing(sock.fileno())
-        sock.close()
+    trio.lowlevel.notify_closing(sock.fileno())
+    sock.close()
 
 
 def abort(sock: socket.socket) -> None:
     """Close a socket so that the other end sees a reset, on TCP, and never a clean end."""
-    if sock.fileno() >= 0:
-        with contextlib.suppress(OSError):  # a connection that is lost already has nothing to reset
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        _close(sock)
+    with contextlib.suppress(OSError):  # a connection that is lost or closed has nothing to reset
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    close(sock)
 
 
 def close_listeners(listeners: Iterable[socket.socket]) -> None:

@@ -12,7 +12,7 @@ from tests.interop.tunnels import Tunnel, abort
 MIB = 1 << 20
 BULK = 64 * MIB
 BULK_SECONDS = 60
-EXCHANGE_SECONDS = 20
+EXCHANGE_SECONDS = 40
 BURST = 16
 CHUNK = 256 << 10  # bytes
 

@@ -12,8 +12,8 @@ from typing import IO, Any
 
 import trio
 
-START_SECONDS = 20  # an interpreter, libp2p's imports and a busy machine
-STOP_SECONDS = 10
+START_SECONDS = 60  # an interpreter, libp2p's imports and a machine that builds something else
+STOP_SECONDS = 30
 POLL_SECONDS = 0.01
 
 

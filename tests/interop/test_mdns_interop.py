@@ -71,7 +71,7 @@ async def until_found(process: Running, peer_id: str, addresses: set[str]) -> No
             told = {address for event in found for address in event["addresses"]}
             missing = addresses - {address.removesuffix(f"/p2p/{peer_id}") for address in told}
             await trio.sleep(0.05)
-    assert not missing, process
+    assert not missing, str(process)
 
 
 @pytest.mark.parametrize("we_come_first", [True, False])
@@ -100,12 +100,12 @@ async def test_they_find_us(
     left, right = machines
     ours, peer_id = right if at_home else left, new_peer()
     async with AsyncExitStack() as stack:
-        if we_come_first:
-            provider = await stack.enter_async_context(ours.announcing(peer_id, ROOT, HERE))
-            await provider.event("ready")
-        theirs = await stack.enter_async_context(peer.on(right))
         if not we_come_first:
-            await stack.enter_async_context(ours.announcing(peer_id, ROOT, HERE))
+            theirs = await stack.enter_async_context(peer.on(right))
+        provider = await stack.enter_async_context(ours.announcing(peer_id, ROOT, HERE))
+        await provider.event("ready")
+        if we_come_first:
+            theirs = await stack.enter_async_context(peer.on(right))
         host = "10.1.0.2" if at_home else "10.1.0.1"
         await until_found(theirs, peer_id, {f"/ip4/{host}/tcp/4001"})
 
@@ -113,7 +113,8 @@ async def test_they_find_us(
 async def test_they_find_all_our_addresses(machines: tuple[Machine, Machine], peer: Peer) -> None:
     left, right = machines
     peer_id, addresses = new_peer(), [f"/ip4/10.1.0.1/tcp/{port}" for port in range(5000, 5030)]
-    async with peer.on(right) as theirs, left.announcing(peer_id, ROOT, *addresses):
+    async with peer.on(right) as theirs, left.announcing(peer_id, ROOT, *addresses) as provider:
+        await provider.event("ready")
         await until_found(theirs, peer_id, set(addresses))
 
 
@@ -124,5 +125,6 @@ async def test_they_find_our_new_addresses_after_a_restart(
     peer_id = new_peer()
     async with peer.on(right) as theirs:
         for port in (5001, 5002):
-            async with left.announcing(peer_id, ROOT, f"/ip4/0.0.0.0/tcp/{port}"):
+            async with left.announcing(peer_id, ROOT, f"/ip4/0.0.0.0/tcp/{port}") as provider:
+                await provider.event("ready")
                 await until_found(theirs, peer_id, {f"/ip4/10.1.0.1/tcp/{port}"})

@@ -11,7 +11,7 @@ import trio
 
 from tests.interop.peers import Running, pt, running
 
-OPEN_SECONDS = 20
+OPEN_SECONDS = 30
 
 Provide = Callable[[str], AbstractAsyncContextManager[Running]]  # the target
 Consume = Callable[[str], AbstractAsyncContextManager[Running]]  # the provider's address

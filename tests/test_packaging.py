@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NOT_SOURCES = shutil.ignore_patterns(".*", "build", "dist", "target", "*.egg-info", "__pycache__")
+NOT_SOURCES = shutil.ignore_patterns(".*", "bin", "build", "dist", "target", "*.egg-info", "__pycache__")
 
 
 def run(*command: str | Path, **env: str) -> str:

@@ -7,8 +7,8 @@ blocked they are parked, and whoever has sent a batch wakes the next one.
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import trio
 from libp2p.abc import IMuxedConn, ISecureConn
@@ -275,11 +275,6 @@ class MuxedConnection(IMuxedConn):
         self._negotiating.pop(stream, None)
         self._acknowledged.unpark()
         self._close_if_done()
-
-    def start_soon(self, task: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a task as long as the connection lives."""
-        if self._nursery is not None and not self.is_closed:
-            self._nursery.start_soon(task)
 
     async def measured(self) -> None:
         """Wait until the round trip has been measured, or the connection has ended."""

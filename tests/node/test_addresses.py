@@ -118,3 +118,5 @@ async def test_an_interface_that_is_down_has_no_addresses() -> None:
         assert "10.1.0.1" not in await machine.addresses()
         await cable.up()
         assert "10.1.0.1" in await machine.addresses()
+        await machine.run("ip", "link", "set", cable.far_name, "down")
+        assert "10.1.0.1" not in await machine.addresses(), "nobody is at the other end"

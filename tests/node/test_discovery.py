@@ -69,8 +69,9 @@ def test_many_addresses_go_into_messages_that_fit_a_packet_and_stand_alone() -> 
     ids=["a name", "a wildcard", "multicast", "a circuit", "too long for a string"],
 )
 def test_what_is_no_use_on_a_lan_is_not_told(useless: str) -> None:
-    (sighting,) = told(useless, address(1), useless)
-    assert sighting.addresses == (address(1),)
+    (message,) = encode_peer(LABEL, [useless, address(1), useless], (), 120)
+    (text,) = decode(message).texts
+    assert text.strings == (dnsaddr(address(1)),)
 
 
 def test_a_peer_without_addresses_says_nothing() -> None:
@@ -92,6 +93,7 @@ def test_what_makes_no_sense_is_passed_over() -> None:
         b"dnsaddr=\xff",
         b"dnsaddr=/ip4/300.0.0.1/tcp/1",
         dnsaddr(f"/dns4/example.org/tcp/1/p2p/{PEER}"),
+        dnsaddr(f"/ip4/224.0.0.1/tcp/1/p2p/{PEER}"),
         dnsaddr("/ip4/192.0.2.3/tcp/1"),
         b"pt=short",
         b"txtvers=1",

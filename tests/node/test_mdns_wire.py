@@ -4,7 +4,7 @@ import ipaddress
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from zeroconf import DNSIncoming, DNSPointer, DNSService, DNSText  # type: ignore[attr-defined]
 
@@ -118,7 +118,7 @@ LONG_NAME = 4 * (b"\x3f" + b"a" * 63) + b"\0"
         header(questions=1) + POINTER_LOOP + bytes(4),
         header(questions=1) + b"\xc0\x0e\0" + bytes(4),
         header(questions=1) + b"\xc0",
-        header(questions=1) + b"\x40a\0" + bytes(4),
+        header(questions=1) + b"\x40" + bytes(99),
         header(questions=1) + LONG_NAME + bytes(4),
         header(answers=1) + record(SERVICE_BYTES, 16, b"\x03ab"),
         header(answers=1) + record(SERVICE_BYTES, 12, SERVICE_BYTES + b"\0"),
@@ -150,6 +150,14 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
         decode(data)
 
 
+def test_pointers_cannot_go_in_circles() -> None:
+    hidden = len(header() + record(SERVICE_BYTES, 99, b""))
+    circle = struct.pack("!2H", 0xC000 | hidden + 2, 0xC000 | hidden)
+    data = header(answers=2) + record(SERVICE_BYTES, 99, circle) + record(circle[2:], 16, b"")
+    with pytest.raises(RemoteProtocolError):
+        decode(data)
+
+
 def test_unknown_records_are_passed_over() -> None:
     data = header(answers=2) + record(SERVICE_BYTES, 99, b"abc") + record(b"\xc0\x0c", 16, b"\x01a")
     assert decode(data).texts == (Text(SERVICE, (b"a",), 120),)
@@ -162,6 +170,7 @@ def test_pointers_may_follow_each_other_backwards() -> None:
     assert decode(data).questions[2] == SERVICE
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_any_bytes_give_a_message_or_one_error(data: bytes) -> None:
     try:
@@ -171,6 +180,7 @@ def test_any_bytes_give_a_message_or_one_error(data: bytes) -> None:
     assert all(sighting.addresses for sighting in sightings(message))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_damage_gives_a_message_or_one_error(data: st.DataObject) -> None:
     vectors = [mdns_vectors.RUST_RESPONSE, mdns_vectors.GO_RESPONSE, mdns_vectors.GO_ANNOUNCEMENT]

@@ -76,7 +76,7 @@ def run(flags: Flags, story: Story, *, advice: str = "", graceful: bool = True) 
         session.emit.subscribe(totals)
         try:
             async with trio.open_nursery() as nursery:
-                with _reading(flags, session, totals, nursery, advice):
+                with _reading(flags, session, totals, nursery if graceful else None, advice):
                     await nursery.start(_heed_signals, session, totals, graceful)
                     await story(session)
                 nursery.cancel_scope.cancel()
@@ -108,10 +108,10 @@ async def _heed_signals(
 
 @contextmanager
 def _reading(
-    flags: Flags, session: Session, totals: Totals, nursery: trio.Nursery, advice: str
+    flags: Flags, session: Session, totals: Totals, nursery: trio.Nursery | None, advice: str
 ) -> Iterator[None]:
-    """Let people or programs read the events, with a display for somebody at a terminal."""
-    if flags.json or flags.quiet or flags.stdout_is_data or not sys.stderr.isatty():
+    """Let people or programs read the events, with a display, drawn in the nursery, for people at a terminal."""
+    if not nursery or flags.json or flags.quiet or flags.stdout_is_data or not sys.stderr.isatty():
         session.emit.subscribe(output.reader(flags, advice=advice, gone=session.stop.set))
         yield
         return

@@ -110,9 +110,10 @@ def _close(sock: socket.socket) -> None:
 
 def abort(sock: socket.socket) -> None:
     """Close a socket so that the other end sees a reset, on TCP, and never a clean end."""
-    with contextlib.suppress(OSError):  # a connection that is lost or closed has nothing to reset
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-    close(sock)
+    if sock.fileno() >= 0:
+        with contextlib.suppress(OSError):  # a connection that is lost has nothing to reset
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        _close(sock)
 
 
 def close_listeners(listeners: Iterable[socket.socket]) -> None:

@@ -116,7 +116,7 @@ async def upgrade(upgrader: TransportUpgrader, sock: socket.socket, peer_id: ID 
                 connection = await upgrader.upgrade_connection(secured, secured.get_remote_peer())
         except trio.TooSlowError:
             raise UpgradeError("the handshake took too long") from None
-        except Exception as error:  # noqa: BLE001  the seam: hostile bytes surface as any error
+        except Exception as error:  # the seam: hostile bytes surface as any error
             raise UpgradeError(_reason(error)) from error
         undo.pop_all()
         assert isinstance(connection, MuxedConnection)

@@ -97,23 +97,19 @@ async def dial(endpoint: Endpoint, timeout: float) -> socket.socket:  # noqa: AS
 
 def close(sock: socket.socket) -> None:
     """Close a socket in an orderly way and wake the tasks that wait for it; closing twice does nothing."""
-    if sock.fileno() >= 0:
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END_ON_CLOSE)
-        _close(sock)
-
-
-def _close(sock: socket.socket) -> None:
-    trio.lowlevel.notify_closing(sock.fileno())
-    sock.close()
+    _close(sock, _END_ON_CLOSE)
 
 
 def abort(sock: socket.socket) -> None:
     """Close a socket so that the other end sees a reset, on TCP, and never a clean end."""
-    if sock.fileno() >= 0:
-        with contextlib.suppress(OSError):  # a connection that is lost has nothing to reset
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        _close(sock)
+    _close(sock, _RESET_ON_CLOSE)
+
+
+def _close(sock: socket.socket, linger: bytes) -> None:
+    with contextlib.suppress(OSError):  # it may be lost or closed already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    trio.lowlevel.notify_closing(sock.fileno())
+    sock.close()
 
 
 def close_listeners(listeners: Iterable[socket.socket]) -> None:

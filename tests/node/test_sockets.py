@@ -175,6 +175,34 @@ async def test_abort_is_a_reset() -> None:
             theirs.recv(100)
 
 
+async def test_what_a_killed_program_leaves_is_a_reset() -> None:
+    (listener,) = await sockets.listen(TcpEndpoint("127.0.0.1", 0))
+    accepted, pick = trio.open_memory_channel[socket.socket](1)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sockets.serve, [listener], lambda sock, name: accepted.send_nowait(sock))
+        dialled = await sockets.dial(TcpEndpoint("127.0.0.1", port_of(listener)), 10)
+        (await pick.receive()).close()  # as the system does it
+        dialled.settimeout(10)
+        with pytest.raises(ConnectionResetError):
+            dialled.recv(1)
+        dialled = await sockets.dial(TcpEndpoint("127.0.0.1", port_of(listener)), 10)
+        with await pick.receive() as theirs:
+            dialled.close()
+            with pytest.raises(ConnectionResetError):
+                theirs.recv(1)
+        nursery.cancel_scope.cancel()
+    sockets.close_listeners([listener])
+
+
+async def test_dialled_sockets_close_cleanly_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dialled = await sockets.dial(TcpEndpoint("127.0.0.1", port_of(listener)), 10)
+        theirs, _ = listener.accept()
+        with theirs:
+            sockets.close(dialled)
+            assert theirs.recv(1) == b""
+
+
 async def test_closing_wakes_who_waits_and_is_done_once() -> None:
     for end in (sockets.close, sockets.abort):
         ours, theirs = tcp_pair()

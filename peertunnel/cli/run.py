@@ -26,7 +26,7 @@ from peertunnel.protocols.service import Service
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-LOG_LEVELS = (logging.CRITICAL, logging.CRITICAL, logging.INFO, logging.DEBUG)  # by verbosity
+LOGS, ALL_LOGS = 2, 3  # the verbosities that show logs: events tell everybody else what matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def run(flags: Flags, story: Story, *, advice: str = "", graceful: bool = True) 
     """
     # Until trio hears signals, and again when it has stopped, SIGTERM ends us as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.basicConfig(level=LOG_LEVELS[min(max(flags.verbosity, 0), len(LOG_LEVELS) - 1)])
+    show_logs(flags.verbosity)
     config = flags.settings()
     identity = load_identity(config.identity)
 
@@ -87,6 +87,15 @@ def run(flags: Flags, story: Story, *, advice: str = "", graceful: bool = True) 
             raise Interrupted()
 
     trio.run(live)
+
+
+def show_logs(verbosity: int) -> None:
+    """Let logs be seen from a verbosity on; without a handler Python itself would print warnings."""
+    handler = logging.StreamHandler() if verbosity >= LOGS else logging.NullHandler()
+    for logger in (logging.getLogger(), logging.getLogger("libp2p")):  # which doesn't pass its own on
+        logger.addHandler(handler)
+        if verbosity >= LOGS:
+            logger.setLevel(logging.DEBUG if verbosity >= ALL_LOGS else logging.INFO)
 
 
 async def _heed_signals(

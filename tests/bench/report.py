@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
+from tests.bench.figures import Figures
 from tests.bench.machine import machine, versions
-from tests.bench.measure import Figures
 from tests.bench.samples import FOREIGN_LIMIT
 from tests.bench.subjects import PT
 from tests.bench.wanted import PROMISED, verdicts
@@ -23,19 +23,21 @@ Written by `tox -e bench` (`python -m tests.bench`): change nothing by hand, run
 Client, tunnel and server are processes on one machine, on loopback; `pt` runs as anybody would run it, `pt tcp` and
 `pt bind --peer`. Everything is started once, then {rounds} rounds measure each workload with each subject in turn, and
 the tables show medians. A sample during which *other* processes used more than {limit} cores is taken again; of the
-{samples} samples that counted, {disturbed} were disturbed all the same.
+{samples} samples that counted, {disturbed} were disturbed all the same. Where that befell most samples of a figure that
+the clock measured, it is marked ~ and says little; processor time and memory hardly depend on others.
 
 - *send* is from the consumer's client to the provider's server, *recv* the other way; {mib} MiB in all, over one or
   eight connections at once. Byte counts are compared at both ends, and at the start of each round 32 MiB of random
   bytes go each way with their SHA-256.
-- *CPU* is the processor time of both ends of the tunnel together, without client and server.
+- *CPU* is the processor time of both ends of the tunnel together, without client and server: for a GiB, for one echo,
+  for one tunnel.
 - *echo* is one byte there and back on an open connection; *tunnels* is connect, one byte there and back, close.
 - *memory* is resident, of both ends together.
 
 {tables}
 ## `pt` beside the others
 
-How many times the rival's figure `pt` has; bold where `pt` is ahead.
+How many times the rival's figure `pt` has; bold where `pt` is ahead for certain.
 
 {ratios}
 ## What is wanted
@@ -65,10 +67,7 @@ def tables(figures: Figures, names: Sequence[str]) -> str:
     """Return a table for each unit that was measured."""
     parts = []
     for unit, metrics in _columns(figures):
-        rows = [
-            (name, [_written(figures.median(name, metric), unit.digits) for metric in metrics])
-            for name in names
-        ]
+        rows = [(name, [_figure(figures, name, metric) for metric in metrics]) for name in names]
         rows = [(name, cells) for name, cells in rows if set(cells) != {_NONE}]
         parts.append(_table(unit.label, [metric.name for metric in metrics], rows))
     return "\n".join(parts)
@@ -86,7 +85,7 @@ def ratios(figures: Figures, rivals: Iterable[str]) -> str:
 
 def judgement(figures: Figures) -> str:
     """Return a line for each promise."""
-    return "\n".join(f"- {line}" for _, line in verdicts(PROMISED, figures))
+    return "\n".join(f"- {verdict.words}" for verdict in verdicts(PROMISED, figures))
 
 
 _NONE = "-"
@@ -98,14 +97,19 @@ def _columns(figures: Figures) -> list[tuple[Unit, list[Metric]]]:
     return [(unit, found) for unit, found in columns if found]
 
 
-def _written(value: float | None, digits: int) -> str:
-    return _NONE if value is None else f"{value:,.{digits}f}"
+def _figure(figures: Figures, name: str, metric: Metric) -> str:
+    median = figures.median(name, metric)
+    if median is None:
+        return _NONE
+    return f"{'' if figures.is_trusted(name, metric) else '~'}{median:,.{metric.unit.digits}f}"
 
 
 def _ratio(figures: Figures, rival: str, metric: Metric) -> str:
     ratio = figures.ratio(PT.name, rival, metric)
     if ratio is None:
         return _NONE
+    if not all(figures.is_trusted(name, metric) for name in (PT.name, rival)):
+        return f"~{ratio:.2f}"
     ahead = ratio > 1 if metric.unit.more_is_better else ratio < 1
     return f"**{ratio:.2f}**" if ahead else f"{ratio:.2f}"
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import report, subjects, workloads
-from tests.bench.measure import Figures, Say, measure
+from tests.bench.figures import Figures
+from tests.bench.measure import Say, measure
 from tests.bench.programs import Failed
 from tests.bench.samples import Patience, load_target
 from tests.bench.subjects import Subject
@@ -63,11 +64,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def guard(figures: Figures) -> int:
-    """Print how the figures keep within the margins of a regression; return 1 if they don't, or show too little."""
-    judged = list(verdicts(GUARDED, figures))
-    for _, line in judged:
-        print(line)
-    return 0 if judged and all(kept for kept, _ in judged) else 1
+    """Print how the figures keep within the margins of a regression; return 1 if they don't, or show nothing.
+
+    On a busy machine only the processor time can tell.
+    """
+    judged = verdicts(GUARDED, figures)
+    for verdict in judged:
+        print(verdict.words)
+    certain = [verdict for verdict in judged if verdict.is_certain]
+    return 0 if certain and all(verdict.is_kept for verdict in certain) else 1
 
 
 def run(plan: Plan, say: Say = print) -> tuple[Figures, list[str], dict[str, str]]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.bench import report
-from tests.bench.measure import Figures
+from tests.bench.figures import Figures
 from tests.bench.programs import Failed, program
 from tests.bench.run import guard
 from tests.bench.samples import FOREIGN_LIMIT, Patience, Sample, load_target, quietest, sample
@@ -19,7 +19,7 @@ from tests.bench.subjects import GO_NOISE, PT, built
 from tests.bench.tunnel import Tunnel
 from tests.bench.usage import Others, processor_seconds, resident_bytes
 from tests.bench.wanted import Wanted
-from tests.bench.workloads import CHECKS, GIB, IDLE, Metric, Unit, Workload, full
+from tests.bench.workloads import CHECKS, IDLE, Metric, Unit, Workload, full
 from tests.interop.build import GO
 from tests.tools import lack
 
@@ -134,16 +134,15 @@ def test_refuses_a_tunnel_that_changes_a_byte() -> None:
 
 def test_reckons_processor_time_for_a_gib() -> None:
     """A quarter of a GiB that took 0.5 s is 2 s/GiB."""
-    bulk = full(512)[0]
-    figures = bulk.figures({"mb_per_s": 500.0, "bytes": GIB // 4}, 0.5)
-    assert figures == {_SEND: 500.0, _CPU: 2.0}
-    assert bulk.figures({"mb_per_s": 500.0, "bytes": GIB // 4}, None) == {_SEND: 500.0}
+    bulk = full(256)[0]
+    assert bulk.figures({"mb_per_s": 500.0}, 0.5) == {_SEND: 500.0, _CPU: 2.0}
+    assert bulk.figures({"mb_per_s": 500.0}, None) == {_SEND: 500.0}
 
 
-def _figures(pt: float, go: float, metric: Metric) -> Figures:
+def _figures(pt: float, go: float, metric: Metric, disturbed: int = 0) -> Figures:
     figures = Figures()
-    for value in (0.0, pt, 10 * pt):  # the median is what counts
-        figures.add(PT.name, {metric: value})
+    for at, value in enumerate((0.0, pt, 10 * pt)):  # the median is what counts
+        figures.add(PT.name, {metric: value}, at < disturbed)
     figures.add(GO_NOISE.name, {metric: go})
     return figures
 
@@ -155,7 +154,17 @@ def test_judges_by_the_median(metric: Metric, pt: float, kept: bool) -> None:
     """More throughput and less processor time are what is wanted."""
     verdict = Wanted(metric, GO_NOISE.name, 1.3).verdict(_figures(pt, 100, metric))
     assert verdict is not None
-    assert verdict[0] is kept
+    assert (verdict.is_certain, verdict.is_kept) == (True, kept)
+
+
+@pytest.mark.parametrize(
+    ("metric", "disturbed", "certain"), [(_SEND, 1, True), (_SEND, 2, False), (_CPU, 3, True)]
+)
+def test_judges_nothing_that_others_disturbed(metric: Metric, disturbed: int, certain: bool) -> None:
+    """What the clock says counts if most samples were quiet, processor time on any machine."""
+    verdict = Wanted(metric, GO_NOISE.name, 1.3).verdict(_figures(100, 100, metric, disturbed))
+    assert verdict is not None
+    assert verdict.is_certain is certain
 
 
 @pytest.mark.parametrize(("pt", "status"), [(100, 0), (99, 1)])
@@ -165,8 +174,17 @@ def test_guards_against_a_regression(pt: float, status: int) -> None:
 
 
 def test_guards_against_a_run_that_measured_nothing() -> None:
-    """No figures are no success."""
+    """No figures are no success, and neither are figures that can't be trusted."""
     assert guard(Figures()) == 1
+    assert guard(_figures(100, 100, _SEND, disturbed=3)) == 1
+
+
+def test_lets_a_disturbed_figure_pass_beside_a_good_one() -> None:
+    """A busy machine is no regression."""
+    figures = _figures(10, 100, _SEND, disturbed=3)
+    figures.add(PT.name, {_CPU: 1.0})
+    figures.add(GO_NOISE.name, {_CPU: 2.0})
+    assert guard(figures) == 0
 
 
 def test_writes_figures_ratios_and_gaps() -> None:
@@ -174,9 +192,13 @@ def test_writes_figures_ratios_and_gaps() -> None:
     figures = _figures(1234.4, 1000, _SEND)
     figures.add("direct", {IDLE: 3.0})
     figures.failed["Rust"] = 7
+    figures.add(PT.name, {_CPU: 1.0})
+    figures.add("direct", {_SEND: 3456.0}, is_disturbed=True)
     page = report.page(figures, [PT.name, GO_NOISE.name, "direct"], {"socat": "not installed"}, 3, 64)
     assert "| pt        |          1,234 |" in page
     assert "| direct |    3 |" in page
+    assert "| direct    |         ~3,456 |" in page
     assert "| Go, Noise    |       **1.23** |" in page
+    assert "| direct       |          ~0.36 |" in page
     assert "socat: not measured, not installed." in page
     assert "Rust: 7 tunnels failed." in page

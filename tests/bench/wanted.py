@@ -1,13 +1,21 @@
 """What `pt` promises beside its rivals, and the far wider margins in which a regression shows on any machine."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from tests.bench.measure import Figures
+from tests.bench.figures import Figures
 from tests.bench.subjects import GO_NOISE, PT
 from tests.bench.workloads import ECHO_P50, Metric, Unit
 
 _BULK = tuple(f"{mode}, {streams}" for streams in ("1 stream", "8 streams") for mode in ("send", "recv"))
+
+
+class Verdict(NamedTuple):
+    """What came of a bound: whether the machine was quiet enough to tell, whether it was kept, and both in words."""
+
+    is_certain: bool
+    is_kept: bool
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +26,18 @@ class Wanted:
     rival: str
     bound: float
 
-    def verdict(self, figures: Figures) -> tuple[bool, str] | None:
-        """Return whether the bound is kept, and a line that says so; None if it was not measured."""
+    def verdict(self, figures: Figures) -> Verdict | None:
+        """Judge a run; None if this was not measured."""
         ratio = figures.ratio(PT.name, self.rival, self.metric)
         if ratio is None:
             return None
         more = self.metric.unit.more_is_better
         kept = ratio >= self.bound if more else ratio <= self.bound
-        subject = f"{self.metric.name}, {self.metric.unit.label}"
+        is_certain = all(figures.is_trusted(name, self.metric) for name in (PT.name, self.rival))
+        words = ("yes" if kept else "NO") if is_certain else "who knows, others disturbed it"
+        what = f"{self.metric.name}, {self.metric.unit.label}: {ratio:.2f} x {self.rival}"
         sense = f"{'at least' if more else 'at most'} {self.bound:.2f}"
-        return kept, f"{subject}: {ratio:.2f} x {self.rival}; {sense} wanted: {'yes' if kept else 'NO'}"
+        return Verdict(is_certain, kept, f"{what}; {sense} wanted: {words}")
 
 
 def _against_go(bulk: float, cpu: float, echo: float) -> tuple[Wanted, ...]:
@@ -42,8 +52,6 @@ PROMISED = _against_go(bulk=1.3, cpu=0.8, echo=1.2)
 GUARDED = _against_go(bulk=1.0, cpu=1.0, echo=2.0)
 
 
-def verdicts(wanted: tuple[Wanted, ...], figures: Figures) -> Iterator[tuple[bool, str]]:
+def verdicts(wanted: tuple[Wanted, ...], figures: Figures) -> list[Verdict]:
     """Judge all bounds whose metrics were measured."""
-    for one in wanted:
-        if verdict := one.verdict(figures):
-            yield verdict
+    return [verdict for one in wanted if (verdict := one.verdict(figures))]

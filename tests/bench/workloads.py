@@ -9,22 +9,27 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-GIB = 1 << 30
+_WARMING = 200  # round trips that bench-client makes before it counts
 
 
 class Unit(Enum):
-    """What a figure is in, how it is written, and whether more of it is better."""
+    """What a figure is in, how it is written, whether more of it is better, and whether the clock measured it.
 
-    MB_PER_S = ("MB/s", 0, True)
-    CPU_S_PER_GIB = ("CPU s/GiB", 2, False)
-    MICROSECONDS = ("µs", 0, False)
-    PER_S = ("/s", 0, True)
-    MIB = ("MiB", 0, False)
+    Who shares the machine with others has less of it by the clock; its processor time changes little.
+    """
 
-    def __init__(self, label: str, digits: int, more_is_better: bool) -> None:
+    MB_PER_S = ("MB/s", 0, True, True)
+    CPU_S_PER_GIB = ("CPU s/GiB", 2, False, False)
+    MICROSECONDS = ("µs", 0, False, True)
+    PER_S = ("/s", 0, True, True)
+    CPU_MICROSECONDS = ("CPU µs", 0, False, False)
+    MIB = ("MiB", 0, False, False)
+
+    def __init__(self, label: str, digits: int, more_is_better: bool, is_of_the_clock: bool) -> None:
         self.label = label
         self.digits = digits
         self.more_is_better = more_is_better
+        self.is_of_the_clock = is_of_the_clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +48,21 @@ class Workload:
         name: which of its figures are meant, where several workloads give the same.
         arguments: for `bench-client`.
         fields: the fields of its answer that are kept, as metrics.
-        cpu: the metric that the processor time of the tunnel becomes, if any.
+        cpu: the metric that the tunnel's processor time becomes, if any.
+        cpu_seconds: how many seconds of that one unit of the metric is, for the whole load.
     """
 
     name: str
     arguments: tuple[str, ...]
     fields: tuple[tuple[str, Metric], ...] = ()
     cpu: Metric | None = None
+    cpu_seconds: float = 1.0
 
     def figures(self, answer: dict[str, Any], processor_seconds: float | None) -> dict[Metric, float]:
         """Return what an answer of the load generator says, and the tunnel's processor time for it."""
         found = {metric: float(answer[field]) for field, metric in self.fields}
         if self.cpu is not None and processor_seconds is not None:
-            found[self.cpu] = processor_seconds / (answer["bytes"] / GIB)
+            found[self.cpu] = processor_seconds / self.cpu_seconds
         return found
 
 
@@ -66,18 +73,30 @@ def _bulk(mode: str, streams: int, mib: int) -> Workload:
         ("--mode", mode, "--mib", str(mib), "--c", str(streams)),
         (("mb_per_s", Metric(name, Unit.MB_PER_S)),),
         Metric(name, Unit.CPU_S_PER_GIB),
+        mib / 1024,
     )
 
 
 def _echo(n: int) -> Workload:
     p50, p99 = Metric("echo p50", Unit.MICROSECONDS), Metric("echo p99", Unit.MICROSECONDS)
-    return Workload("echo", ("--mode", "latency", "--n", str(n)), (("p50_us", p50), ("p99_us", p99)))
+    return Workload(
+        "echo",
+        ("--mode", "latency", "--n", str(n)),
+        (("p50_us", p50), ("p99_us", p99)),
+        Metric("echo", Unit.CPU_MICROSECONDS),
+        (n + _WARMING) / 1e6,
+    )
 
 
 def _tunnels(n: int, parallel: int) -> Workload:
     name = f"tunnels, {parallel} at a time"
-    arguments = ("--mode", "connections", "--n", str(n), "--c", str(parallel))
-    return Workload(name, arguments, (("per_s", Metric(name, Unit.PER_S)),))
+    return Workload(
+        name,
+        ("--mode", "connections", "--n", str(n), "--c", str(parallel)),
+        (("per_s", Metric(name, Unit.PER_S)),),
+        Metric(name, Unit.CPU_MICROSECONDS),
+        n / 1e6,
+    )
 
 
 CHECKS = tuple(

@@ -1,7 +1,6 @@
 """The consumer's story: a local endpoint, and a stream to the provider for every connection that it accepts."""
 
 import socket
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -16,9 +15,6 @@ from peertunnel.protocols.service import Service
 from peertunnel.stdio import stdio
 from peertunnel.streams import End, Outcome, Stream, Unavailable
 
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
-
 REOPEN_PAUSES = (0.0, 0.01, 0.03, 0.1, 0.3)  # seconds before a stream that was dropped unseen is opened again
 
 
@@ -31,7 +27,6 @@ async def bind(
     wait: float,
     grace: float,
     stop: trio.Event,
-    task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Reach a service through a local endpoint until `stop` is set, and let running tunnels finish then.
 
@@ -50,7 +45,7 @@ async def bind(
     if local is None:
         await consumer.carry_stdio(stop, grace)
     else:
-        await consumer.serve(local, stop, grace, task_status)
+        await consumer.serve(local, stop, grace)
 
 
 class _Consumer:
@@ -61,9 +56,7 @@ class _Consumer:
         self._keeper = Keeper(node, service, emit)
         self._tunnels = Tunnels(emit)
 
-    async def serve(
-        self, local: Endpoint, stop: trio.Event, grace: float, task_status: "TaskStatus[None]"
-    ) -> None:
+    async def serve(self, local: Endpoint, stop: trio.Event, grace: float) -> None:
         listeners = await sockets.listen(local)
         accepting = trio.CancelScope()
         try:
@@ -80,7 +73,6 @@ class _Consumer:
                 nursery.start_soon(accept)
                 for listener in listeners:
                     self._emit(Listening(sockets.local_name(listener)))
-                task_status.started()
                 await stop.wait()
                 accepting.cancel()
                 sockets.close_listeners(listeners)

@@ -1,7 +1,5 @@
 """The provider's story: announce a service, and dial its target for every stream that a consumer opens."""
 
-from typing import TYPE_CHECKING
-
 import trio
 
 from peertunnel import sockets
@@ -12,9 +10,6 @@ from peertunnel.events import Emit, ErrorOccurred, Ready
 from peertunnel.node import TUNNEL, Node
 from peertunnel.protocols.service import Service
 from peertunnel.streams import Stream
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
 
 TARGET_TIMEOUT = 10.0  # seconds for the target to answer; a local one does at once, or never
 
@@ -27,7 +22,6 @@ async def expose(
     *,
     grace: float,
     stop: trio.Event,
-    task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Provide a service until `stop` is set, and let running tunnels finish then.
 
@@ -48,7 +42,6 @@ async def expose(
         nursery.start_soon(announce)
         nursery.start_soon(tunnels.measure)
         emit(Ready(node.peer_id, node.addresses))
-        task_status.started()
         await stop.wait()
         node.host.stop_serving(TUNNEL)
         announcing.cancel()

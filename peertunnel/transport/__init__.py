@@ -1,1 +1,1 @@
-"""To be filled."""
+"""From sockets to streams: dialling, listening, security, multiplexing, and the reactor under it all."""

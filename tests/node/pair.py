@@ -5,20 +5,17 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import trio
 
 from peertunnel.bind import bind
 from peertunnel.endpoints import TcpEndpoint
-from peertunnel.events import Event, Listening
+from peertunnel.events import Event, Listening, Ready
 from peertunnel.expose import expose
 from peertunnel.identity import Identity
 from peertunnel.node import Node, NodeOptions, open_node
 from peertunnel.protocols.service import Service
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 PATIENCE = 20.0  # seconds before a test gives up waiting for something that must happen
@@ -89,31 +86,18 @@ async def pair(target_port: int, wait: float = PATIENCE, grace: float = 0.0) -> 
         joined = Pair(provider, consumer, 0, trio.Event(), trio.Event())
         service = Service.from_addresses(provider.addresses)
 
-        async def provide(task_status: "TaskStatus[None]") -> None:
-            await expose(
-                provider,
-                service,
-                TcpEndpoint(None, target_port),
-                joined.provider_log,
-                grace=grace,
-                stop=joined.stop_provider,
-                task_status=task_status,
-            )
+        async def provide() -> None:
+            endpoint, stop = TcpEndpoint(None, target_port), joined.stop_provider
+            await expose(provider, service, endpoint, joined.provider_log, grace=grace, stop=stop)
 
-        async def consume(task_status: "TaskStatus[None]") -> None:
-            await bind(
-                consumer,
-                service,
-                TcpEndpoint("127.0.0.1", 0),
-                joined.consumer_log,
-                wait=wait,
-                grace=grace,
-                stop=joined.stop_consumer,
-                task_status=task_status,
-            )
+        async def consume() -> None:
+            endpoint, stop = TcpEndpoint("127.0.0.1", 0), joined.stop_consumer
+            await bind(consumer, service, endpoint, joined.consumer_log, wait=wait, grace=grace, stop=stop)
 
-        await nursery.start(provide)
-        await nursery.start(consume)
+        nursery.start_soon(provide)
+        await joined.provider_log.wait(Ready)
+        nursery.start_soon(consume)
+        await joined.consumer_log.wait(Listening)
         joined.port = int(joined.consumer_log.all(Listening)[0].local.rpartition(":")[2])
         yield joined
         nursery.cancel_scope.cancel()

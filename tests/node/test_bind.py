@@ -3,7 +3,6 @@
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -11,7 +10,7 @@ from libp2p.identity.identify import identify
 
 from peertunnel.bind import REOPEN_PAUSES, bind
 from peertunnel.endpoints import TcpEndpoint
-from peertunnel.events import ErrorOccurred, Listening, PathChanged, TunnelClosed, TunnelOpened
+from peertunnel.events import ErrorOccurred, Listening, TunnelClosed, TunnelOpened
 from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -19,9 +18,6 @@ from peertunnel.node import TUNNEL, NodeOptions, open_node
 from peertunnel.protocols.service import Service
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, pair, receive_all, target
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
 
 
 @asynccontextmanager
@@ -114,33 +110,42 @@ async def test_a_connection_waits_for_the_provider_and_is_reset_when_it_does_not
 async def test_tunnels_work_again_soon_after_the_provider_has_returned() -> None:
     identity = Identity.ephemeral()
     async with target(echo) as target_port, trio.open_nursery() as nursery:
-        first = trio.Event()
-        addresses = await nursery.start(provide, identity, LOOPBACK, target_port, first)
-        async with consumer(addresses) as (port, log):
+        stop, stopped, up = trio.Event(), trio.Event(), trio.Event()
+        addresses: tuple[str, ...] = ()
+
+        async def first() -> None:
+            nonlocal addresses
+            async with provider(identity, LOOPBACK[0], target_port) as addresses:
+                up.set()
+                await stop.wait()
+            stopped.set()
+
+        nursery.start_soon(first)
+        await up.wait()
+        async with consumer(addresses) as (port, _):
             await exchange(port)
-            first.set()
-            while (await log.wait(PathChanged))[-1].path != "none":
-                await log.wait(PathChanged, len(log.all(PathChanged)) + 1)
-            second = trio.Event()
-            place = addresses[0].rpartition("/p2p/")[0]
-            await nursery.start(provide, identity, (place,), target_port, second)
-            with trio.fail_after(3):
-                await exchange(port)
-            second.set()
+            stop.set()
+            await stopped.wait()
+            async with provider(identity, addresses[0].rpartition("/p2p/")[0], target_port):
+                with trio.fail_after(3):
+                    await exchange(port)
 
 
-async def provide(
-    identity: Identity,
-    listen: tuple[str, ...],
-    port: int,
-    stop: trio.Event,
-    task_status: "TaskStatus[tuple[str, ...]]",
-) -> None:
-    """Run a provider until `stop` is set; start with its addresses."""
-    async with open_node(NodeOptions(identity=identity, listen=listen, mdns=False)) as running:
-        service = Service.from_addresses(running.addresses)
-        task_status.started(running.addresses)
-        await expose(running, service, TcpEndpoint(None, port), Log(), grace=0, stop=stop)
+@asynccontextmanager
+async def provider(identity: Identity, place: str, port: int) -> AsyncIterator[tuple[str, ...]]:
+    """Run a provider of a port; yield its addresses."""
+    async with (
+        open_node(NodeOptions(identity=identity, listen=(place,), mdns=False)) as running,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def provide() -> None:
+            service = Service.from_addresses(running.addresses)
+            await expose(running, service, TcpEndpoint(None, port), Log(), grace=0, stop=trio.Event())
+
+        nursery.start_soon(provide)
+        yield running.addresses
+        nursery.cancel_scope.cancel()
 
 
 async def exchange(port: int) -> None:

@@ -128,3 +128,13 @@ async def test_they_find_our_new_addresses_after_a_restart(
             async with left.announcing(peer_id, ROOT, f"/ip4/0.0.0.0/tcp/{port}") as provider:
                 await provider.event("ready")
                 await until_found(theirs, peer_id, {f"/ip4/10.1.0.1/tcp/{port}"})
+
+
+async def test_our_loopback_is_not_told_to_other_machines(
+    machines: tuple[Machine, Machine], go: Peer
+) -> None:
+    left, right = machines
+    peer_id = new_peer()
+    async with go.on(right) as theirs, left.announcing(peer_id, ROOT, HERE):
+        found = await theirs.event("mdns-found", peer_id=peer_id)
+        assert found["addresses"] == ["/ip4/10.1.0.1/tcp/4001"]

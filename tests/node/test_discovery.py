@@ -3,6 +3,7 @@
 import hashlib
 import ipaddress
 import itertools
+import socket
 
 import pytest
 import trio
@@ -11,10 +12,10 @@ from trio.testing import wait_all_tasks_blocked
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns_cache import MAX_PEERS, MAX_TTL, Neighbour, Neighbours
-from peertunnel.discovery.mdns_link import MAX_LINKS, links
+from peertunnel.discovery.mdns_link import MAX_LINKS, links, open_link
 from peertunnel.discovery.mdns_peer import MAX_ADDRESSES, Sighting, encode_peer, sightings, tag
 from peertunnel.discovery.mdns_wire import SERVICE, Message, Pointer, Text, decode
-from peertunnel.interfaces import InterfaceAddress
+from peertunnel.interfaces import InterfaceAddress, interface_addresses
 from peertunnel.protocols.peerid import ed25519_peer_id
 from peertunnel.protocols.service import Service
 
@@ -220,12 +221,13 @@ def test_goodbyes_of_strangers_leave_nothing_behind() -> None:
     assert len(neighbours) == 0
 
 
-def test_one_peer_is_bounded_too() -> None:
+@pytest.mark.parametrize(("told_at_once", "kept"), [(1, 16), (3, MAX_ADDRESSES)])
+def test_one_peer_is_bounded_too(told_at_once: int, kept: int) -> None:
     neighbours = Neighbours()
-    for n in range(100):
-        after, _ = neighbours.hear(sighting(n, name=b"%d" % n), "eth0", 0.0)
-    assert after and 1 < len(after.addresses) <= MAX_ADDRESSES
-    assert after.addresses[0] == address(99)
+    for n in range(0, 200, told_at_once):
+        after, _ = neighbours.hear(sighting(*range(n, n + told_at_once), name=b"%d" % n), "eth0", 0.0)
+    assert after and len(after.addresses) == kept
+    assert after.addresses[0] == address(n)
 
 
 def at(interface: str, index: int, ip: str) -> InterfaceAddress:
@@ -240,6 +242,15 @@ def test_one_socket_for_each_interface_and_ip_version() -> None:
 
 def test_the_number_of_sockets_is_bounded() -> None:
     assert len(links(at(f"eth{n}", n, f"10.0.0.{n}") for n in range(1, 200))) == MAX_LINKS
+
+
+def test_a_link_shares_its_port_with_other_services_and_hears_only_itself() -> None:
+    (loopback,) = (here for here in interface_addresses() if str(here.ip) == "127.0.0.1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("", 0))
+        with open_link(loopback, other.getsockname()[1]) as link:
+            assert link.getsockopt(socket.IPPROTO_IP, 49) == 0  # IP_MULTICAST_ALL
 
 
 async def test_given_addresses_are_the_candidate() -> None:

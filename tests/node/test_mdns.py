@@ -162,6 +162,16 @@ async def test_a_reader_that_falls_far_behind_does_no_harm(autojump_clock: MockC
         assert channel.statistics().current_buffer_used == 512
 
 
+async def test_a_reader_that_is_gone_does_no_harm(autojump_clock: MockClock, wire: Wire) -> None:
+    peer_id = new_peer()
+    with wire.mdns.find(pinned(peer_id)):
+        await trio.sleep(0.1)
+    wire.ear.tell(peer_id)
+    await trio.sleep(0.1)
+    with wire.mdns.find(pinned(peer_id)) as channel:
+        assert channel.receive_nowait().peer_id == peer_id
+
+
 async def test_an_interface_may_come_later_and_go(autojump_clock: MockClock, wire: Wire) -> None:
     service = new_service()
     provider = Provider(service)

@@ -1,4 +1,4 @@
-"""The consumer's story: a local endpoint, and a stream to the provider for every connection that it accepts."""
+"""The consumer's story: for every connection to a local endpoint a stream to the provider."""
 
 import socket
 
@@ -6,9 +6,8 @@ import trio
 
 from peertunnel import sockets
 from peertunnel.bridge import Tunnels
-from peertunnel.endpoints import Endpoint
-from peertunnel.errors import NotFound, TunnelAborted
-from peertunnel.events import Emit, ErrorOccurred, Listening
+from peertunnel.errors import NotFound, Refused, TunnelAborted
+from peertunnel.events import Emit, ErrorOccurred
 from peertunnel.keeper import Keeper
 from peertunnel.node import TUNNEL, Node
 from peertunnel.protocols.service import Service
@@ -21,31 +20,31 @@ REOPEN_PAUSES = (0.0, 0.01, 0.03, 0.1, 0.3)  # seconds before a stream that was 
 async def bind(
     node: Node,
     service: Service,
-    local: Endpoint | None,
+    listeners: list[socket.socket] | None,
     emit: Emit,
     *,
     wait: float,
     grace: float,
     stop: trio.Event,
 ) -> None:
-    """Reach a service through a local endpoint until `stop` is set, and let running tunnels finish then.
+    """Reach a service through local listeners until `stop` is set, and let running tunnels finish then.
 
     Args:
-        local: where to listen; None carries one tunnel on standard input and output, and returns when it ends.
+        listeners: of `sockets.listen`; None carries one tunnel on standard input and output, and returns when it ends.
         emit: takes the events.
         wait: seconds that a new connection waits for the provider.
         grace: seconds that running tunnels get once `stop` is set.
 
     Raises:
-        LocalPortError: the endpoint cannot be listened on.
         NotFound: with stdio, no provider in time.
+        Refused: with stdio, the provider does not serve tunnels.
         TunnelAborted: with stdio, the tunnel was cut before it had ended.
     """
     consumer = _Consumer(node, service, emit, wait)
-    if local is None:
+    if listeners is None:
         await consumer.carry_stdio(stop, grace)
     else:
-        await consumer.serve(local, stop, grace)
+        await consumer.serve(listeners, stop, grace)
 
 
 class _Consumer:
@@ -56,68 +55,74 @@ class _Consumer:
         self._keeper = Keeper(node, service, emit)
         self._tunnels = Tunnels(emit)
 
-    async def serve(self, local: Endpoint, stop: trio.Event, grace: float) -> None:
-        listeners = await sockets.listen(local)
+    async def serve(self, listeners: list[socket.socket], stop: trio.Event, grace: float) -> None:
         accepting = trio.CancelScope()
-        try:
-            async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
 
-                async def accept() -> None:
-                    with accepting:
-                        await sockets.serve(
-                            listeners, lambda sock, remote: nursery.start_soon(self._carry, sock, remote)
-                        )
+            async def accept() -> None:
+                with accepting:
+                    await sockets.serve(
+                        listeners, lambda sock, remote: nursery.start_soon(self._carry_and_tell, sock, remote)
+                    )
 
-                nursery.start_soon(self._keeper.run)
-                nursery.start_soon(self._tunnels.measure)
-                nursery.start_soon(accept)
-                for listener in listeners:
-                    self._emit(Listening(sockets.local_name(listener)))
-                await stop.wait()
-                accepting.cancel()
-                sockets.close_listeners(listeners)
-                with trio.move_on_after(grace):
-                    await self._tunnels.wait_all_closed()
-                nursery.cancel_scope.cancel()
-        finally:
+            nursery.start_soon(self._keeper.run)
+            nursery.start_soon(self._tunnels.measure)
+            nursery.start_soon(accept)
+            await stop.wait()
+            accepting.cancel()
             sockets.close_listeners(listeners)
+            with trio.move_on_after(grace):
+                await self._tunnels.wait_all_closed()
+            nursery.cancel_scope.cancel()
+
+    async def _carry_and_tell(self, sock: socket.socket, remote: str) -> None:
+        try:
+            await self._carry(sock, remote)
+        except NotFound as error:
+            self._emit(ErrorOccurred.of(error))
 
     async def carry_stdio(self, stop: trio.Event, grace: float) -> None:
         sock = stdio()
+        outcome: Outcome | None = None
+        failure: NotFound | None = None
         async with trio.open_nursery() as nursery:
 
             async def stop_in_time() -> None:
                 await stop.wait()
-                await trio.sleep(grace)
+                if self._tunnels.are_open:
+                    await trio.sleep(grace)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(self._keeper.run)
             nursery.start_soon(stop_in_time)
-            outcome = await self._carry(sock, "stdio")
+            try:
+                outcome = await self._carry(sock, "stdio")
+            except NotFound as error:  # not to leave as a group
+                failure = error
             nursery.cancel_scope.cancel()
-        if outcome is None:
-            raise self._not_found()
-        if outcome.end is not End.FINISHED:
-            raise TunnelAborted(f"The tunnel was cut before it had ended: {outcome.end.value}.")
+        if failure is not None:
+            raise failure
+        if outcome is not None and outcome.end is End.NOT_SPOKEN:
+            raise Refused("The other side does not serve tunnels (any more).")
+        if outcome is None or outcome.end is not End.FINISHED:
+            why = End.LOCAL_RESET if outcome is None else outcome.end
+            raise TunnelAborted(f"The tunnel was cut before it had ended: {why.value}.")
         await sock.flushed()
 
     def _not_found(self) -> NotFound:
         return NotFound(f"Found no provider of {self._service.name} within {self._wait:g} s.")
 
-    async def _carry(self, sock: socket.socket, remote: str) -> Outcome | None:
-        """Carry one local connection; return None if no provider was found for it."""
+    async def _carry(self, sock: socket.socket, remote: str) -> Outcome:
+        """Carry one local connection; raises NotFound, and aborts it, if there is no provider for it in time."""
         number = self._tunnels.number()
         replay: bytes | None = None
         for pause in REOPEN_PAUSES:
             await trio.sleep(pause)
             stream = await self._open_stream(sock)
-            if stream is None:
-                return None
             if replay is None:
                 self._tunnels.opened(number, stream.peer, remote)
-            outcome = await self._tunnels.carry(
-                number, stream, sock, None if self._keeper.is_ours else replay or b""
-            )
+            keep = None if self._keeper.is_ours else replay or b""
+            outcome = await self._tunnels.carry(number, stream, sock, keep)
             replay = outcome.replay
             if replay is None or not await self._keeper.drops_streams():
                 break
@@ -125,14 +130,15 @@ class _Consumer:
         self._tunnels.closed(number, outcome)
         return outcome
 
-    async def _open_stream(self, sock: socket.socket) -> Stream | None:
-        """Open a stream as soon as the provider is there; abort the connection and return None if it is not."""
-        with trio.move_on_after(self._wait):
-            while True:
-                try:
-                    return await (await self._keeper.connection()).open_tunnel(TUNNEL)
-                except Unavailable:
-                    await trio.lowlevel.checkpoint()  # the connection was lost just now
-        sockets.abort(sock)
-        self._emit(ErrorOccurred.of(self._not_found()))
-        return None
+    async def _open_stream(self, sock: socket.socket) -> Stream:
+        """Open a stream as soon as the provider is there."""
+        try:
+            with trio.fail_after(self._wait):
+                while True:
+                    try:
+                        return await (await self._keeper.connection()).open_tunnel(TUNNEL)
+                    except Unavailable:
+                        await trio.lowlevel.checkpoint()  # the connection was lost just now
+        except trio.TooSlowError:
+            sockets.abort(sock)
+            raise self._not_found() from None

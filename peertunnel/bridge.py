@@ -55,6 +55,11 @@ class Tunnels:
         """Report that a tunnel has ended; `reason` is for one that never carried anything."""
         self._emit(TunnelClosed(number, outcome.sent, outcome.received, reason or outcome.end.value))
 
+    @property
+    def are_open(self) -> bool:
+        """Whether any tunnel is open."""
+        return bool(self._open)
+
     async def wait_all_closed(self) -> None:
         """Wait until no tunnel is open."""
         while self._open:

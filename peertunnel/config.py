@@ -61,7 +61,7 @@ def load_config(path: Path | None = None) -> Config:
     config = _apply(
         Config(), table, lambda name, rule: ConfigError(f"{path}{_line(text, name)}: {name} {rule}.")
     )
-    return replace(config, identity=path.parent / config.identity)
+    return replace(config, identity=path.parent / config.identity) if "identity" in table else config
 
 
 def _line(text: str, name: str) -> str:

@@ -243,19 +243,18 @@ async def open_host(identity: "Identity", listen: Iterable[str]) -> AsyncIterato
     """
     host = Host(identity)
     listeners = host.listen(listen)
-    async with (
-        trio.open_nursery() as reactor,
-        background_trio_service(host.network),
-        trio.open_nursery() as nursery,
-    ):
+    async with trio.open_nursery() as reactor:
         reactor.start_soon(host.reactor.run)
-        await host.network.event_background_nursery_created.wait()
-        for listener in listeners:
-            nursery.start_soon(listener.run)
         try:
-            yield host
+            async with background_trio_service(host.network), trio.open_nursery() as nursery:
+                await host.network.event_background_nursery_created.wait()
+                for listener in listeners:
+                    nursery.start_soon(listener.run)
+                try:
+                    yield host
+                finally:
+                    nursery.cancel_scope.cancel()
+                    with trio.CancelScope(shield=True):
+                        await host.close()
         finally:
-            nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True):
-                await host.close()
-            reactor.cancel_scope.cancel()
+            reactor.cancel_scope.cancel()  # last: what closes above still needs it

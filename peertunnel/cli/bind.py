@@ -58,7 +58,7 @@ def bind(
     from peertunnel.endpoints import TcpEndpoint
 
     async def story(session: Session) -> None:
-        await session.consume(service(), local if port is None else TcpEndpoint(None, port))
+        await session.consume(service, local if port is None else TcpEndpoint(None, port))
 
     tunnelid.warn(tunnel_id, flags)
     run(flags, story)

@@ -30,4 +30,4 @@ def connect(flags: options.Flags, link: "Link", port: int | None) -> None:
     from peertunnel.protocols.service import Service
 
     local = TcpEndpoint(None, port if port is not None else link.port or DEFAULT_PORT)
-    run(flags, lambda session: session.consume(Service.from_link(link), local))
+    run(flags, lambda session: session.consume(lambda: Service.from_link(link), local))

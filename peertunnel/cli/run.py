@@ -3,28 +3,28 @@
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
 
-from peertunnel.bind import bind
+from peertunnel import sockets
 from peertunnel.cli import output
 from peertunnel.cli.options import Flags
 from peertunnel.cli.totals import Totals
 from peertunnel.config import Config
 from peertunnel.endpoints import Endpoint
 from peertunnel.errors import Interrupted, PeerTunnelError
-from peertunnel.events import Events, Warned
-from peertunnel.expose import expose
+from peertunnel.events import Events, Listening, Warned
 from peertunnel.identity import Identity, load_identity
-from peertunnel.node import Node, NodeOptions, open_node
 from peertunnel.protocols.service import Service
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
+
+    from peertunnel.node import Node
 
 LOGS, ALL_LOGS = 2, 3  # the verbosities that show logs: events tell everybody else what matters
 
@@ -38,20 +38,37 @@ class Session:
     emit: Events = field(default_factory=Events)
     stop: trio.Event = field(default_factory=trio.Event)
 
-    def node(self, identity: Identity | None = None) -> AbstractAsyncContextManager[Node]:
+    @asynccontextmanager
+    async def node(self, identity: Identity | None = None) -> AsyncIterator["Node"]:
         """Open a node as the settings say, under this machine's identity or another one."""
-        who, config = identity or self.identity, self.config
-        return open_node(NodeOptions(identity=who, listen=config.listen, mdns=config.mdns))
+        from peertunnel.node import NodeOptions, open_node  # libp2p takes a second to load
 
-    async def provide(self, node: Node, service: Service, target: Endpoint) -> None:
+        who, config = identity or self.identity, self.config
+        async with open_node(NodeOptions(identity=who, listen=config.listen, mdns=config.mdns)) as node:
+            yield node
+
+    async def provide(self, node: "Node", service: Service, target: Endpoint) -> None:
         """Offer a service until the session is to stop."""
+        from peertunnel.expose import expose
+
         await expose(node, service, target, self.emit, grace=self.config.grace, stop=self.stop)
 
-    async def consume(self, service: Service, local: Endpoint | None) -> None:
-        """Reach a service from a local endpoint, or stdin and stdout, until the session is to stop."""
-        wait, grace = self.config.wait, self.config.grace
-        async with self.node() as node:
-            await bind(node, service, local, self.emit, wait=wait, grace=grace, stop=self.stop)
+    async def consume(self, service: Callable[[], Service], local: Endpoint | None) -> None:
+        """Reach a service from a local endpoint, or stdin and stdout, until the session is to stop.
+
+        The endpoint is open, or known to be taken, before anything that takes a while.
+        """
+        listeners = None if local is None else await sockets.listen(local)
+        try:
+            for listener in listeners or ():
+                self.emit(Listening(sockets.local_name(listener)))
+            wait, grace = self.config.wait, self.config.grace
+            async with self.node() as node:
+                from peertunnel.bind import bind
+
+                await bind(node, service(), listeners, self.emit, wait=wait, grace=grace, stop=self.stop)
+        finally:
+            sockets.close_listeners(listeners or ())
 
 
 Story = Callable[[Session], Awaitable[None]]

@@ -94,6 +94,7 @@ class Listener(IListener):
 
     async def run(self) -> None:
         """Accept peers until cancelled."""
+        await trio.lowlevel.checkpoint()  # the node may have been closed before we ran
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.lowlevel.wait_readable(self._sock.fileno())

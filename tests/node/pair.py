@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import trio
 
+from peertunnel import sockets
 from peertunnel.bind import bind
 from peertunnel.endpoints import TcpEndpoint
-from peertunnel.events import Event, Listening, Ready
+from peertunnel.events import Event, Ready
 from peertunnel.expose import expose
 from peertunnel.identity import Identity
 from peertunnel.node import Node, NodeOptions, open_node
@@ -90,15 +91,16 @@ async def pair(target_port: int, wait: float = PATIENCE, grace: float = 0.0) -> 
             endpoint, stop = TcpEndpoint(None, target_port), joined.stop_provider
             await expose(provider, service, endpoint, joined.provider_log, grace=grace, stop=stop)
 
+        listeners = await sockets.listen(TcpEndpoint("127.0.0.1", 0))
+
         async def consume() -> None:
-            endpoint, stop = TcpEndpoint("127.0.0.1", 0), joined.stop_consumer
-            await bind(consumer, service, endpoint, joined.consumer_log, wait=wait, grace=grace, stop=stop)
+            log, stop = joined.consumer_log, joined.stop_consumer
+            await bind(consumer, service, listeners, log, wait=wait, grace=grace, stop=stop)
 
         nursery.start_soon(provide)
         await joined.provider_log.wait(Ready)
         nursery.start_soon(consume)
-        await joined.consumer_log.wait(Listening)
-        joined.port = int(joined.consumer_log.all(Listening)[0].local.rpartition(":")[2])
+        joined.port = listeners[0].getsockname()[1]
         yield joined
         nursery.cancel_scope.cancel()
 

@@ -8,9 +8,10 @@ import pytest
 import trio
 from libp2p.identity.identify import identify
 
+from peertunnel import sockets
 from peertunnel.bind import REOPEN_PAUSES, bind
 from peertunnel.endpoints import TcpEndpoint
-from peertunnel.events import ErrorOccurred, Listening, TunnelClosed, TunnelOpened
+from peertunnel.events import ErrorOccurred, TunnelClosed, TunnelOpened
 from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -25,16 +26,14 @@ async def consumer(addresses: tuple[str, ...], wait: float = PATIENCE) -> AsyncI
     """Run a consumer of whoever is at `addresses`; yield its port and its events."""
     log = Log()
     service = Service.from_addresses(addresses)
+    listeners = await sockets.listen(TcpEndpoint("127.0.0.1", 0))
     async with node(()) as running, trio.open_nursery() as nursery:
 
         async def run() -> None:
-            await bind(
-                running, service, TcpEndpoint("127.0.0.1", 0), log, wait=wait, grace=0, stop=trio.Event()
-            )
+            await bind(running, service, listeners, log, wait=wait, grace=0, stop=trio.Event())
 
         nursery.start_soon(run)
-        (listening,) = await log.wait(Listening)
-        yield int(listening.local.rpartition(":")[2]), log
+        yield listeners[0].getsockname()[1], log
         nursery.cancel_scope.cancel()
 
 

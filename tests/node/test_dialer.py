@@ -120,3 +120,15 @@ async def test_the_library_dials_through_us() -> None:
 )
 def test_only_what_can_be_dialled_is_tried(address: str, dialable: bool) -> None:
     assert is_dialable(Multiaddr(address)) is dialable
+
+
+async def test_an_error_inside_a_running_host_comes_out() -> None:
+    with pytest.raises(ExceptionGroup) as failure:
+        async with open_host(Identity.ephemeral(), LOOPBACK):
+            raise KeyError("of the caller")
+    assert failure.group_contains(KeyError)
+
+
+async def test_a_host_can_be_closed_at_once() -> None:
+    async with open_host(Identity.ephemeral(), LOOPBACK):
+        pass

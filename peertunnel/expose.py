@@ -6,10 +6,12 @@ from peertunnel import sockets
 from peertunnel.bridge import Tunnels
 from peertunnel.endpoints import Endpoint
 from peertunnel.errors import TargetError
-from peertunnel.events import Emit, ErrorOccurred, Ready
-from peertunnel.node import TUNNEL, Node
+from peertunnel.events import Emit, ErrorOccurred, PathChanged, Ready
+from peertunnel.node import TUNNEL, Node, tell_path
 from peertunnel.protocols.service import Service
 from peertunnel.streams import Stream
+from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.yamux import MuxedConnection
 
 TARGET_TIMEOUT = 10.0  # seconds for the target to answer; a local one does at once, or never
 
@@ -38,7 +40,15 @@ async def expose(
             with announcing:
                 await node.announce(service)
 
-        node.host.serve(TUNNEL, lambda stream: nursery.start_soon(_provide, tunnels, stream, target, emit))
+        consumers: set[MuxedConnection] = set()
+
+        def accept(stream: MuxedStream) -> None:
+            nursery.start_soon(_provide, tunnels, stream, target, emit)
+            if stream.muxed_conn not in consumers:
+                consumers.add(stream.muxed_conn)
+                nursery.start_soon(_watch, stream.muxed_conn, consumers, emit)
+
+        node.host.serve(TUNNEL, accept)
         nursery.start_soon(announce)
         nursery.start_soon(tunnels.measure)
         emit(Ready(node.peer_id, node.addresses))
@@ -61,3 +71,11 @@ async def _provide(tunnels: Tunnels, stream: Stream, target: Endpoint, emit: Emi
     number = tunnels.number()
     tunnels.opened(number, stream.peer, str(target))
     tunnels.closed(number, await tunnels.carry(number, stream, sock))
+
+
+async def _watch(connection: MuxedConnection, consumers: set[MuxedConnection], emit: Emit) -> None:
+    """Tell of a consumer's path, and of its end."""
+    await tell_path(connection, emit)
+    await connection.event_closed.wait()
+    consumers.discard(connection)
+    emit(PathChanged(str(connection.peer_id), "none", None))

@@ -3,12 +3,10 @@
 import trio
 
 from peertunnel.events import Emit, PathChanged
-from peertunnel.node import Node, path_of
+from peertunnel.node import Node, tell_path
 from peertunnel.protocols.service import Service
 from peertunnel.transport.identify import request
 from peertunnel.transport.yamux import MuxedConnection
-
-_PING_PATIENCE = 1.0  # seconds to wait for the first round trip before the path is reported without one
 
 
 class Keeper:
@@ -46,10 +44,7 @@ class Keeper:
 
     async def _look_at(self, connection: MuxedConnection) -> None:
         """Tell of a new connection, and learn what is at its other end."""
-        with trio.move_on_after(_PING_PATIENCE):
-            await connection.measured()
-        round_trip = None if connection.round_trip is None else connection.round_trip * 1000
-        self._emit(PathChanged(str(connection.peer_id), path_of(connection), round_trip))
+        await tell_path(connection, self._emit)
         self._agent = (await request(connection)).agent_version
         self._asked.set()
 

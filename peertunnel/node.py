@@ -11,7 +11,7 @@ from peertunnel.discovery import Announcement, Candidate, Source
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
 from peertunnel.errors import NotFound
-from peertunnel.events import Path, Pong
+from peertunnel.events import Emit, Path, PathChanged, Pong
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.service import Service
@@ -23,6 +23,7 @@ FIRST_PAUSE = 0.1  # seconds before a candidate that did not answer is tried aga
 LAST_PAUSE = 1.0  # seconds between tries in the end, so that a provider that returns serves again within 3 s
 MAX_CANDIDATES = 64  # peers tried at a time; hostile records beyond that wait for one to be given up
 PING_INTERVAL = 1.0  # seconds between pings, as in ping(8)
+_MEASURING = 1.0  # seconds to wait for the first round trip before the path is told without one
 ANY_PORT = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 
 
@@ -44,6 +45,14 @@ class NodeOptions:
 def path_of(connection: MuxedConnection) -> Path:
     """Return what kind of way a connection takes."""
     return "relayed" if connection.get_connection_type().value == "relayed" else "direct"
+
+
+async def tell_path(connection: MuxedConnection, emit: Emit) -> None:
+    """Tell of a new connection, with its round trip if that is measured soon."""
+    with trio.move_on_after(_MEASURING):
+        await connection.measured()
+    round_trip = None if connection.round_trip is None else connection.round_trip * 1000
+    emit(PathChanged(str(connection.peer_id), path_of(connection), round_trip))
 
 
 class Node:

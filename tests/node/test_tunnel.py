@@ -155,3 +155,18 @@ async def test_every_tunnel_is_numbered_and_reported() -> None:
         opened = tunnel.consumer_log.all(TunnelOpened)
         assert [event.tunnel for event in opened] == [1, 2, 3]
         assert {event.peer_id for event in opened} == {tunnel.provider.peer_id}
+
+
+async def test_both_ends_tell_the_path_and_its_end() -> None:
+    async with target(echo) as port, pair(port) as tunnel:
+        (found,) = await tunnel.consumer_log.wait(PathChanged)
+        assert (found.peer_id, found.path) == (tunnel.provider.peer_id, "direct")
+        async with await tunnel.connect() as client:
+            await client.send_all(b"x")
+            assert await client.receive_some() == b"x"
+        (seen,) = await tunnel.provider_log.wait(PathChanged)
+        assert (seen.peer_id, seen.path) == (tunnel.consumer.peer_id, "direct")
+        assert seen.rtt_ms is not None
+        await tunnel.consumer.host.connections(tunnel.provider.peer_id)[0].close()
+        assert (await tunnel.provider_log.wait(PathChanged, 2))[1].path == "none"
+        assert (await tunnel.consumer_log.wait(PathChanged, 2))[1].path == "none"

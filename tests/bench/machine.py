@@ -18,7 +18,8 @@ def machine() -> str:
     """Describe processor, memory and system in a line."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
     cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {_processor()}, {memory:.0f} GiB, {platform.system()} {platform.release()}"
+    kernel = f"{platform.system()} {platform.release().split('-')[0]}"
+    return f"{cores} cores of {_processor()}, {memory:.0f} GiB, {kernel}"
 
 
 def _processor() -> str:

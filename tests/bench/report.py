@@ -1,6 +1,6 @@
 """The figures as tables, for a terminal and for docs/performance.md."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tests.bench.figures import Figures
@@ -58,7 +58,7 @@ def page(figures: Figures, names: Sequence[str], missing: dict[str, str], rounds
         disturbed=figures.disturbed or "none",
         mib=mib,
         tables=tables(figures, names) + _notes(figures, missing),
-        ratios=ratios(figures, [name for name in names if name != PT.name]),
+        ratios=ratios(figures, names),
         wanted=judgement(figures),
     )
 
@@ -73,8 +73,9 @@ def tables(figures: Figures, names: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
-def ratios(figures: Figures, rivals: Iterable[str]) -> str:
+def ratios(figures: Figures, names: Sequence[str]) -> str:
     """Return the tables of `pt` as a multiple of each rival."""
+    rivals = [name for name in names if name != PT.name]
     parts = []
     for unit, metrics in _columns(figures):
         rows = [(name, [_ratio(figures, name, metric) for metric in metrics]) for name in rivals]

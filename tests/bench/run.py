@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     except Failed as error:
         print(error)
         return 1
-    print(report.tables(figures, names), report.ratios(figures, names[1:]), sep="\n")
+    print(report.tables(figures, names), report.ratios(figures, names), sep="\n")
     print(f"{figures.disturbed} of {figures.samples} samples were disturbed")
     if options.quick:
         return guard(figures)

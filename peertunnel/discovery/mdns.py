@@ -116,9 +116,7 @@ class Mdns:
                     await trio.sleep(_LOOK)
                     self._look(nursery)
         finally:
-            # An announcement that is cancelled together with us would find the sockets closed.
-            for speaker in list(self._voices):
-                self._withdraw(speaker)
+            # Announcements that are cancelled together with us have said goodbye: the nursery ends a step later.
             for link in self._links.values():
                 link.sock.close()
             for search in self._searches:
@@ -247,8 +245,6 @@ class Mdns:
             return
         is_from_here = source in self._own_ips
         usable = tuple(a for a in sighting.addresses if _is_usable(a, is_from_here))
-        if not usable and sighting.ttl:
-            return
         now = trio.current_time()
         neighbour, is_news = self._neighbours.hear(replace(sighting, addresses=usable), link.address, now)
         for search in self._searches:

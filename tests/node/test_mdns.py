@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from peertunnel.discovery.mdns_peer import tag
+from peertunnel.discovery.mdns_peer import encode_peer, tag
 from peertunnel.discovery.mdns_wire import MAX_MESSAGE, encode_query
 from peertunnel.interfaces import InterfaceAddress
 from peertunnel.protocols.service import Service
@@ -186,8 +186,12 @@ async def test_an_interface_may_come_later_and_go(autojump_clock: MockClock, wir
         assert await next_of(channel, 2.5) == provider.candidate
         there.clear()
         await trio.sleep(3)
-        with finder.find(service) as later, pytest.raises(trio.WouldBlock):
-            later.receive_nowait()
+        unheard = new_peer()
+        wire.ear.say(*encode_peer(b"x", [f"/ip4/192.0.2.1/tcp/4001/p2p/{unheard}"], (), 120))
+        await trio.sleep(0.1)
+        for forgotten in (service, pinned(unheard)):
+            with finder.find(forgotten) as later, pytest.raises(trio.WouldBlock):
+                later.receive_nowait()
 
 
 async def test_an_interface_that_cannot_be_opened_is_no_obstacle(

@@ -9,7 +9,8 @@ from trio.testing import MockClock
 
 from peertunnel.discovery.mdns_peer import tag
 from peertunnel.discovery.mdns_wire import encode_query
-from tests.node.wire import Provider, Wire, new_peer, new_service, pinned
+from peertunnel.interfaces import InterfaceAddress
+from tests.node.wire import LOOPBACK, Provider, Wire, new_peer, new_service, pinned
 
 
 async def test_an_announcement_is_told_twice_a_second_apart(autojump_clock: MockClock, wire: Wire) -> None:
@@ -125,6 +126,16 @@ async def test_a_new_search_asks_at_once(autojump_clock: MockClock, wire: Wire) 
         with wire.mdns.find(new_service()):
             await trio.sleep(1.5)
     assert wire.ear.asked(start) == [0, 1]
+
+
+async def test_a_new_interface_is_asked_on_at_once(autojump_clock: MockClock, wire: Wire) -> None:
+    here: list[InterfaceAddress] = []
+    start = trio.current_time()
+    with (await wire.node(lambda: tuple(here))).find(new_service()):
+        await trio.sleep(9.5)
+        here.append(LOOPBACK)
+        await trio.sleep(1)
+    assert wire.ear.asked(start) == [10]
 
 
 async def test_many_searches_ask_few_questions(autojump_clock: MockClock, wire: Wire) -> None:

@@ -117,7 +117,8 @@ class _Consumer:
         number = self._tunnels.number()
         replay: bytes | None = None
         for pause in REOPEN_PAUSES:
-            await trio.sleep(pause)
+            if pause:
+                await trio.sleep(pause)
             stream = await self._open_stream(sock)
             if replay is None:
                 self._tunnels.opened(number, stream.peer, remote)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
-from peertunnel.discovery import Announcement, Candidate, Source
+from peertunnel.discovery import Announcement, Source
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
 from peertunnel.errors import NotFound
@@ -15,6 +15,7 @@ from peertunnel.events import Emit, Path, PathChanged, Pong
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.service import Service
+from peertunnel.transport.dialer import MAX_ADDRESSES
 from peertunnel.transport.yamux import MuxedConnection
 
 TUNNEL = "/portkey/tunnel/1.0.0"  # raw bytes, a stream per connection: what PortKey speaks too
@@ -123,18 +124,20 @@ class _Meeting:
         self.met = trio.Event()
         self._host = host
         self._service = service
-        self._candidates: dict[str, Candidate] = {}
+        self._addresses: dict[str, tuple[str, ...]] = {}
         self._news: dict[str, trio.Event] = {}
 
     async def follow(self, source: Source, nursery: trio.Nursery) -> None:
         """Take the candidates of one source as they come."""
         with source.find(self._service) as channel:
             async for candidate in channel:
-                known = candidate.peer_id in self._candidates
-                if not known and len(self._candidates) >= MAX_CANDIDATES:
+                known = self._addresses.get(candidate.peer_id)
+                if known is None and len(self._addresses) >= MAX_CANDIDATES:
                     continue
-                self._candidates[candidate.peer_id] = candidate
-                if known:
+                # What was told last is tried first; what was given before may still be right.
+                merged = tuple(dict.fromkeys((*candidate.addresses, *(known or ()))))
+                self._addresses[candidate.peer_id] = merged[:MAX_ADDRESSES]
+                if known is not None:
                     self._news[candidate.peer_id].set()
                 else:
                     self._news[candidate.peer_id] = trio.Event()
@@ -146,7 +149,7 @@ class _Meeting:
         while not self.met.is_set():
             self._news[peer_id] = trio.Event()
             try:
-                connection = await self._host.dial(peer_id, self._candidates[peer_id].addresses, DIAL_TIMEOUT)
+                connection = await self._host.dial(peer_id, self._addresses[peer_id], DIAL_TIMEOUT)
             except NotFound:
                 with trio.move_on_after(pause):
                     await self._news[peer_id].wait()

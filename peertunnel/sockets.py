@@ -234,6 +234,7 @@ async def _accept_from(
     handler: Callable[[socket.socket, str], None],
     warn: Callable[[str], None] | None,
 ) -> None:
+    await trio.lowlevel.checkpoint()  # whoever has been cancelled before finds the listener closed
     starving = False
     while True:
         await trio.lowlevel.wait_readable(listener.fileno())

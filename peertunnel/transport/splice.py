@@ -99,6 +99,7 @@ class Splice:
         if not size:
             self._pause()
             self._local_is_finished = True
+            self._connection.reactor.yield_soon()  # whoever closes one connection may open the next
             self._stream.finish()
             self._end_if_done()
             return
@@ -132,6 +133,8 @@ class Splice:
         if self._end is not None:
             return
         if self._pending:
+            self.on_writable()  # what fits now need not be copied behind what is kept
+        if self._pending or self._end is not None:
             for view in views:
                 self._pending += view
             return

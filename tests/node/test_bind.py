@@ -10,12 +10,14 @@ from libp2p.identity.identify import identify
 
 from peertunnel import sockets
 from peertunnel.bind import REOPEN_PAUSES, bind
+from peertunnel.discovery import Announcement, Candidate
+from peertunnel.discovery.given import Given
 from peertunnel.endpoints import TcpEndpoint
 from peertunnel.events import ErrorOccurred, TunnelClosed, TunnelOpened
 from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
-from peertunnel.node import TUNNEL, NodeOptions, open_node
+from peertunnel.node import TUNNEL, Node, NodeOptions, open_node
 from peertunnel.protocols.service import Service
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, pair, receive_all, target
@@ -181,3 +183,25 @@ async def test_running_tunnels_may_finish_when_the_consumer_is_asked_to_stop() -
             await tunnel.connect()
         await client.send_eof()
         assert await receive_all(client) == b""
+
+
+async def test_what_one_source_tells_does_not_displace_what_another_told() -> None:
+    """A provider whose multicast announces an address that is out of reach is still dialled where the user said."""
+
+    class Misleading:
+        async def announce(self, announcement: Announcement) -> None:
+            await trio.sleep_forever()
+
+        def find(self, service: Service) -> trio.MemoryReceiveChannel[Candidate]:
+            send, receive = trio.open_memory_channel[Candidate](1)
+            assert service.peer_id is not None
+            send.send_nowait(
+                Candidate(service.peer_id, (f"/ip4/127.0.0.1/tcp/1/p2p/{service.peer_id}",), "wrong")
+            )
+            return receive
+
+    async with node() as there, open_host(Identity.ephemeral(), ()) as host:
+        here = Node(host, (Given(), Misleading()))
+        with trio.fail_after(PATIENCE):
+            connection = await here.meet(Service.from_addresses(there.addresses))
+        assert str(connection.peer_id) == there.peer_id

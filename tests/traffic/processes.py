@@ -17,6 +17,7 @@ import trio
 from peertunnel.identity import Identity
 from tests.interop.peers import STOP_SECONDS, Running, pt
 from tests.interop.tunnels import Consume, Provide, tcp_address
+from tests.tools import need
 
 NAME = "traffic"  # the tunnel id
 SHARED = ("--id", NAME, "--grace", "0")
@@ -25,6 +26,12 @@ CLIENT_SECONDS = 150  # for a client to do its work, on a busy machine
 POLL = 0.02  # seconds between looks at what gives no sign by itself
 
 T = TypeVar("T")
+
+
+def need_all(*tools: str, folders: Sequence[str] = ()) -> None:
+    """Skip or fail the test without these programs; not from inside trio, where a skip is an error."""
+    for tool in tools:
+        need(tool, *folders)
 
 
 def provider(home: Path, *options: str) -> Provide:

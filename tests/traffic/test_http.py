@@ -12,7 +12,7 @@ from random import Random
 import pytest
 
 from tests.tools import need
-from tests.traffic.processes import Forwarding, forwarding, lasting, run
+from tests.traffic.processes import Forwarding, forwarding, lasting, need_all, run
 
 MIB = 1 << 20
 
@@ -72,6 +72,7 @@ class Web:
 @pytest.fixture(scope="module")
 def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     """A web server and the tunnel to it."""
+    need_all("curl")
     with Server(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()

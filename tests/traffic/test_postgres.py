@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.tools import need
-from tests.traffic.processes import Forwarding, forwarding, lasting, run, server
+from tests.traffic.processes import Forwarding, forwarding, lasting, need_all, run, server
 
 VERSIONS = sorted(glob("/usr/lib/postgresql/*/bin") + glob("/usr/pgsql-*/bin"), reverse=True)
 
@@ -89,6 +89,7 @@ async def opened(folder: Path) -> AsyncIterator[Postgres]:
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     """A database with pgbench's tables."""
+    need_all("initdb", "postgres", "pgbench", "psql", "setpriv", folders=VERSIONS)
     with lasting(opened(tmp_path_factory.mktemp("postgres"))) as database:
         trio.run(database.run, "pgbench", "--initialize", "--quiet")
         yield database

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from tests.tools import need
-from tests.traffic.processes import consumer, forwarding, lasting, run, server
+from tests.traffic.processes import consumer, forwarding, lasting, need_all, run, server
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ def _answers(port: int) -> bool:
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Redis, Redis]]:
     """A server with one tunnel from a port and one from a unix socket."""
+    need_all("redis-server", "redis-cli", "redis-benchmark")
     with lasting(opened(tmp_path_factory.mktemp("redis"))) as both:
         yield both
 

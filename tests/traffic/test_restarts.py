@@ -15,7 +15,7 @@ from tests.interop.peers import Running, running
 from tests.interop.tunnels import tcp_address
 from tests.node.lan import Machine, open_machine
 from tests.node.pair import echo
-from tests.traffic.processes import NAME, consumer, nobody, provider, until
+from tests.traffic.processes import NAME, consumer, need_all, nobody, provider, until
 from tests.traffic.streams import receive_exactly
 
 BACK_SECONDS = 3.0  # after which a provider that has returned serves again
@@ -121,6 +121,13 @@ async def echoing(path: Path) -> AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
+@pytest.fixture
+def networks() -> None:
+    """Networks of our own."""
+    need_all("ip", "nsenter", "unshare")
+
+
+@pytest.mark.usefixtures("networks")
 async def test_a_provider_is_found_by_name_wherever_it_starts_and_restarts(tmp_path: Path) -> None:
     server, local = tmp_path / "server", tmp_path / "local"
     provide = (tmp_path / "provider", "tcp", "--target", f"unix:{server}")

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from tests.tools import need
-from tests.traffic.processes import NAME, Forwarding, forwarding, lasting, run, server
+from tests.traffic.processes import NAME, Forwarding, forwarding, lasting, need_all, run, server
 
 MIB = 1 << 20
 SSHD = """
@@ -93,6 +93,7 @@ def _greets(port: int) -> bool:
 @pytest.fixture(scope="module")
 def ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ssh]:
     """An ssh server, a tunnel and what a client needs to log in through it."""
+    need_all("ssh", "scp", "sshd", "ssh-keygen")
     with lasting(opened(tmp_path_factory.mktemp("ssh"))) as opened_ssh:
         yield opened_ssh
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.node.pair import Handler, receive_all
@@ -53,7 +54,13 @@ async def joined(home: Path, handler: Handler) -> AsyncIterator[Path]:
         yield local
 
 
-async def test_bytes_and_ends_pass_between_unix_sockets(tmp_path: Path) -> None:
+@pytest.fixture
+def socat() -> list[str]:
+    """A client like netcat: it closes its side at the end of its input, and waits for the end of the answer."""
+    return [need("socat"), "-t", str(PATIENCE), "-"]
+
+
+async def test_bytes_and_ends_pass_between_unix_sockets(tmp_path: Path, socat: list[str]) -> None:
     data = noise(1, 16 * MIB)
     async with joined(tmp_path, answer_at_the_end) as local:
         with trio.fail_after(PATIENCE):
@@ -61,8 +68,7 @@ async def test_bytes_and_ends_pass_between_unix_sockets(tmp_path: Path) -> None:
             async with client, trio.open_nursery() as nursery:
                 nursery.start_soon(send, client, data)
                 await expect(client, data)
-            socat = [need("socat"), "-t", str(PATIENCE), "-", f"UNIX-CONNECT:{local}"]
-            assert await run(socat, stdin=b"question") == b"question"
+            assert await run([*socat, f"UNIX-CONNECT:{local}"], stdin=b"question") == b"question"
 
 
 async def test_a_server_may_close_its_side_first(tmp_path: Path) -> None:
@@ -73,16 +79,15 @@ async def test_a_server_may_close_its_side_first(tmp_path: Path) -> None:
                 await send(client, b"late")
 
 
-async def test_netcat_like_clients_get_the_whole_answer(tmp_path: Path) -> None:
+async def test_netcat_like_clients_get_the_whole_answer(tmp_path: Path, socat: list[str]) -> None:
     async with trio.open_nursery() as nursery:
         serve = partial(trio.serve_tcp, answer_at_the_end, 0, host="127.0.0.1")
         (listener,) = await nursery.start(serve)
         async with forwarding(tmp_path, f"127.0.0.1:{listener.socket.getsockname()[1]}") as tunnel:
             for host in ("127.0.0.1", "[::1]"):
-                socat = [need("socat"), "-t", str(PATIENCE), "-", f"TCP:{host}:{tunnel.port}"]
                 for size in (0, 8, 8 * MIB):
                     data = noise(1, size)
-                    assert await run(socat, stdin=data) == data
+                    assert await run([*socat, f"TCP:{host}:{tunnel.port}"], stdin=data) == data
         nursery.cancel_scope.cancel()
 
 

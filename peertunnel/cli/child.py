@@ -2,17 +2,36 @@
 
 import json
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from peertunnel.errors import PeerTunnelError
 
 FAREWELL = 5.0  # seconds to end in good order before it is killed
+
+
+@contextmanager
+def no_interruption() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the end of the block: what it starts must not be left without an owner."""
+    held: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 class ChildError(PeerTunnelError):

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import IO
 from urllib.request import ProxyHandler, build_opener
 
-from peertunnel.cli.child import Child, ChildError
+from peertunnel.cli.child import Child, ChildError, no_interruption
 from peertunnel.cli.results import Stepped
 from peertunnel.errors import PeerTunnelError
 from peertunnel.events import Emit
@@ -47,7 +47,8 @@ def run_trial(emit: Emit, is_heard: bool) -> None:
 
     with TemporaryDirectory(prefix="peertunnel-demo-") as folder, ExitStack() as running:
         digest = _build_site(Path(folder, "site"))
-        web = running.enter_context(_web_server(Path(folder, "site"), is_heard))
+        with no_interruption():
+            web = running.enter_context(_web_server(Path(folder, "site"), is_heard))
         found = re.search(r"port (\d+)", web.line(start + PATIENCE))
         if found is None:
             raise ChildError("The web server did not say its port.")
@@ -55,8 +56,9 @@ def run_trial(emit: Emit, is_heard: bool) -> None:
 
         name = secrets.token_urlsafe()
         provide, consume = ("tcp", "--port", found[1]), ("bind", "--port", "0")
-        provider = running.enter_context(_pt("The provider", provide, Path(folder, "a"), name, is_heard))
-        consumer = running.enter_context(_pt("The consumer", consume, Path(folder, "b"), name, is_heard))
+        with no_interruption():
+            provider = running.enter_context(_pt("The provider", provide, Path(folder, "a"), name, is_heard))
+            consumer = running.enter_context(_pt("The consumer", consume, Path(folder, "b"), name, is_heard))
         provider.event("ready", start + PATIENCE)
         tell("A provider offers the web server under a random name.")
         local = consumer.event("listening", start + PATIENCE)["local"]

@@ -111,6 +111,9 @@ class MuxedStream(IMuxedStream):
                 agreed = negotiation.agreed is True
             else:
                 answer, rest = negotiation.receive(data)
+                if len(answer) > self.muxed_conn.session.send_window(self.stream_id):
+                    self._fail(End.PEER_RESET)  # the peer has aborted the stream meanwhile, or leaves no room
+                    return
                 if answer:
                     self.muxed_conn.send(self.stream_id, answer)
                 self.protocol = negotiation.protocol

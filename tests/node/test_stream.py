@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
+from peertunnel.protocols.multistream import Initiator
 from peertunnel.protocols.yamux import INITIAL_WINDOW
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport.stream import MuxedStream
@@ -122,6 +123,20 @@ async def test_a_peer_that_does_not_speak_the_protocol_refuses_the_stream() -> N
             outcome = await stream.splice(near)
         assert outcome.end is End.NOT_SPOKEN
         far.close()
+
+
+async def test_a_stream_that_is_aborted_while_it_is_negotiated_harms_nobody() -> None:
+    """Hello and RST arrive in one batch: the session knows of the end before the answer is due."""
+    async with streams() as (client, server):
+        session = client.muxed_conn.session
+        for protocol in ("/nobody/speaks/this", PROTOCOL):
+            stream_id = session.open_stream(trio.current_time())
+            session.send_data(stream_id, memoryview(Initiator(protocol).hello()))
+            session.send_reset(stream_id)
+            client.muxed_conn.flush()
+        with trio.fail_after(PATIENCE):
+            assert await client.muxed_conn.ping() >= 0
+        assert server.muxed_conn.reason == ""
 
 
 async def test_a_peer_that_breaks_the_protocol_loses_its_connection_and_nobody_elses() -> None:

@@ -52,6 +52,8 @@ def bind(
     flags.stdout_is_data = stdio
     if not peers:
         tunnelid.required(tunnel_id)
+    if peers:
+        values.service(None, peers)  # whether they are one peer is told before the port is opened
     service = values.soon(values.service, tunnel_id.text if tunnel_id else None, peers)
 
     from peertunnel.cli.run import Session, run

@@ -74,7 +74,7 @@ def size(count: float) -> str:
 
 def _path(peer_id: str, path: str, rtt_ms: float | None) -> str:
     if path == "none":
-        return f"Lost {peer_id}; looking for it again"
+        return f"Lost the connection to {peer_id}"
     return f"Connected to {peer_id}: {path}" + (f", {rtt_ms:.1f} ms" if rtt_ms is not None else "")
 
 

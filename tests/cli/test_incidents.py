@@ -133,5 +133,5 @@ def test_no_provider_in_time(tmp_path: Path) -> None:
 def test_interrupted(tmp_path: Path) -> None:
     with Started(tmp_path, "bind", "--port", "0", "--id", "heron") as consumer:
         consumer.until("Listening")
-        assert consumer.end(signal.SIGINT) == row("Ctrl-C")[2]
+        assert consumer.end(signal.SIGINT) == row("Ctrl-C")[2], consumer.errors
         assert consumer.errors.endswith(f"{row('Ctrl-C')[0]}\n".replace("\\", ""))

@@ -103,7 +103,7 @@ class _Consumer:
         if failure is not None:
             raise failure
         if outcome is not None and outcome.end is End.NOT_SPOKEN:
-            raise Refused("The other side does not serve tunnels (any more).")
+            raise Refused
         if outcome is None or outcome.end is not End.FINISHED:
             why = End.LOCAL_RESET if outcome is None else outcome.end
             raise TunnelAborted(f"The tunnel was cut before it had ended: {why.value}.")

@@ -60,10 +60,8 @@ impl Announcer {
     pub fn react(&mut self, swarm: &mut Swarm<Behaviour>, event: &Event) {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => self.on_address(swarm, address),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
-                if endpoint.is_relayed() {
-                    self.relayed.entry(*peer_id).or_default().insert(*connection_id);
-                }
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } if endpoint.is_relayed() => {
+                self.relayed.entry(*peer_id).or_default().insert(*connection_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, .. } => {
                 self.relayed.entry(*peer_id).or_default().remove(connection_id);

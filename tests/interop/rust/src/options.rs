@@ -13,7 +13,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Relay (v2 hop) that is a rendezvous point, a Kademlia node and an AutoNAT server too
+    /// Relay (v2 hop) that is a rendezvous point, a Kademlia node and an `AutoNAT` server too
     Relay {
         #[command(flatten)]
         common: Common,

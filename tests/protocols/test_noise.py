@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
-from noise.connection import NoiseConnection  # type: ignore[import-untyped]
+from noise.connection import NoiseConnection
 
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.noise import MAX_PLAINTEXT, MAX_RECORD, OVERHEAD, TAG, Opener, Sealer, sealed_size

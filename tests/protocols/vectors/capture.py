@@ -16,7 +16,7 @@ from typing import Any
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_static_key_pair
 from libp2p.security.noise.messages import NoiseHandshakePayload, make_handshake_payload_sig
-from noise.connection import Keypair, NoiseConnection  # type: ignore[import-untyped]
+from noise.connection import Keypair, NoiseConnection
 
 from tests.interop.build import GO, RUST, Recipe
 

@@ -24,7 +24,9 @@ def encode_line(line: str) -> bytes:
     """
     data = line.encode() + b"\n"
     if len(data) > MAX_LINE:
-        raise LocalProtocolError(f"a protocol name of {len(data) - 1} bytes is too long for multistream-select")
+        raise LocalProtocolError(
+            f"a protocol name of {len(data) - 1} bytes is too long for multistream-select"
+        )
     if len(data) < 0x80:
         return bytes((len(data),)) + data
     return bytes((len(data) & 0x7F | 0x80, len(data) >> 7)) + data

@@ -8,7 +8,17 @@ import click
 from peertunnel import __version__
 from peertunnel.cli import options
 
-COMMANDS = ("tcp", "bind", "share", "connect", "ping", "info", "demo", "completion")
+# With the beginning of their help, so that `pt --help` needn't load them.
+COMMANDS = {
+    "tcp": "Offer a service of this machine, or one that it reaches.",
+    "bind": "Reach a service that another machine offers with `pt tcp`.",
+    "share": "Offer PORT of this machine, and print a link to it.",
+    "connect": "Reach what `pt share` shares on another machine.",
+    "ping": "Find PEER, say on which path, and how long a round trip takes.",
+    "info": "Show this machine's peer id, addresses, files and versions.",
+    "demo": "Send 64 MiB through a tunnel on this machine and check them.",
+    "completion": "Print the completion script of a shell.",
+}
 ALIASES = {"s": "share", "c": "connect", "i": "info"}
 
 
@@ -27,6 +37,11 @@ class Commands(click.Group):
         command = getattr(import_module(f"peertunnel.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the beginning of their help."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(

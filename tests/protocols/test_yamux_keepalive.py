@@ -187,3 +187,12 @@ def test_a_ping_may_be_sent_early_but_not_twice_at_a_time() -> None:
     assert feed(session, pong(first), 3.0) == [PingAnswered(2.0)]
     session.send_ping(3.0)
     assert ping_of(session) not in (None, first)
+
+
+def test_a_session_knows_whether_a_ping_is_unanswered() -> None:
+    session = settled()
+    assert not session.awaits_pong
+    session.tick(session.deadline())
+    assert session.awaits_pong
+    feed(session, pong(ping_of(session)), 5.5)
+    assert not session.awaits_pong

@@ -12,7 +12,7 @@ from peertunnel.transport.raw import socket_address
 from peertunnel.transport.upgrade import UpgradeError
 
 BACKLOG = 1024  # connections that the system may hold for us; capped by net.core.somaxconn
-MAX_HANDSHAKES = 256  # handshakes at a time; who comes next waits in the backlog
+MAX_HANDSHAKES = 32  # handshakes at a time, which keeps each one short; who comes next waits in the backlog
 HANDSHAKE_PATIENCE = (
     2.0  # seconds that a handshake keeps its place when others wait: strangers lock out nobody
 )

@@ -27,6 +27,7 @@ from peertunnel.transport.stream import MuxedStream
 
 _log = logging.getLogger(__name__)
 NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
+_LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _LINGER = 1.0  # seconds for the peer to take what we sent last before the socket is closed
 
 
@@ -182,9 +183,12 @@ class MuxedConnection(IMuxedConn):
     async def _keep_alive(self) -> None:
         while True:
             # A pong may bring the deadline forward while we sleep, but never to less than an interval from now.
-            await trio.sleep_until(
-                min(self.session.deadline(), trio.current_time() + yamux.KEEPALIVE_INTERVAL)
-            )
+            due = min(self.session.deadline(), trio.current_time() + yamux.KEEPALIVE_INTERVAL)
+            await trio.sleep_until(due)
+            if trio.current_time() - due > _LATE:
+                await trio.sleep(
+                    _LATE
+                )  # we were stopped ourselves: what the peer sent meanwhile is read first
             now = trio.current_time()
             if self._channel.progressed() and self.session.awaits_pong:
                 self.session.heard(now)  # the ping is still on its way, behind what the peer is taking

@@ -171,6 +171,19 @@ async def test_a_dead_peer_is_noticed_and_its_streams_abort(
         assert "silent" in connection.reason
 
 
+async def test_a_machine_that_slept_does_not_take_its_peer_for_dead(mock_clock: MockClock) -> None:
+    """A ping is under way when we stand still for a minute; its answer is read before we judge."""
+    async with streams() as (_, server):
+        connection = server.muxed_conn
+        connection.session.send_ping(trio.current_time())
+        connection.flush()
+        mock_clock.jump(60)
+        mock_clock.autojump_threshold = 0.02
+        await trio.sleep(3)
+        mock_clock.autojump_threshold = float("inf")
+        assert connection.reason == ""
+
+
 async def test_a_closed_connection_says_so_and_leaves_nothing_behind() -> None:
     async with streams() as (client, server):
         await client.muxed_conn.close()

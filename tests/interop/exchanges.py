@@ -136,11 +136,10 @@ async def server_aborts(tunnel: Tunnel) -> None:
 async def target_refuses(tunnel: Tunnel) -> None:
     """A target that isn't there ends the client's connection at once, without a byte."""
     await tunnel.target.aclose()
-    client = await tunnel.connect()
     try:
-        assert await read_all(client) == b""
-    except trio.BrokenResourceError:
-        pass
+        assert await read_all(await tunnel.connect()) == b""
+    except (trio.BrokenResourceError, OSError):
+        pass  # a reset, which may come even before trio has looked at the new connection
 
 
 async def provider_dies(tunnel: Tunnel) -> None:

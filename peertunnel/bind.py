@@ -1,5 +1,6 @@
 """The consumer's story: for every connection to a local endpoint a stream to the provider."""
 
+import random
 import socket
 
 import trio
@@ -118,7 +119,7 @@ class _Consumer:
         replay: bytes | None = None
         for pause in REOPEN_PAUSES:
             if pause:
-                await trio.sleep(pause)
+                await trio.sleep(pause * random.uniform(0.5, 4))  # or a burst would come again as a burst
             stream = await self._open_stream(sock)
             if replay is None:
                 self._tunnels.opened(number, stream.peer, remote)

@@ -1,8 +1,8 @@
 """From a connected socket to a multiplexed connection: security first, then yamux.
 
 The library negotiates and does the handshake. Only Noise and TLS are ever offered, Noise first: its own defaults
-would accept plaintext. Behind the handshake the multiplexer is ours; a Noise session on a socket is taken over, any
-other secured connection is read and written through the library.
+would accept plaintext. Behind the handshake the session is taken over: its keys, its socket and the multiplexer are
+ours from there on.
 """
 
 import socket
@@ -19,6 +19,7 @@ from libp2p.security.noise.io import NoiseTransportReadWriter
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.security.secure_session import SecureSession
+from libp2p.security.tls.io import TLSReadWriter
 from libp2p.security.tls.transport import PROTOCOL_ID as TLS
 from libp2p.security.tls.transport import TLSTransport
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
@@ -31,7 +32,7 @@ from peertunnel.transport.channel import Channel
 from peertunnel.transport.noise import NoiseChannel
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
-from peertunnel.transport.secured import SecuredChannel
+from peertunnel.transport.tls import TlsChannel
 from peertunnel.transport.yamux import MuxedConnection, Router
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds for security and multiplexer together; as in go-libp2p's accept timeout
@@ -55,27 +56,27 @@ class Muxer(MuxerMultistream):
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
         """Agree on yamux and return the connection, not yet started."""
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
-        channel = channel_of(conn, self._reactor)
-        connection = MuxedConnection(conn, peer_id, channel, self._reactor, self._router)
+        raw, channel = take_over(conn, self._reactor)
+        connection = MuxedConnection(conn, raw, peer_id, channel, self._reactor, self._router)
         return self._annotate_connection(connection, conn, protocol)
 
 
-def channel_of(conn: ISecureConn, reactor: Reactor) -> Channel:
-    """Return the channel for a secured connection: the fast one where it is Noise on a socket of ours."""
-    raw: Any = conn
-    while not isinstance(raw, RawSocket):
-        for attribute in ("conn", "read_writer", "read_write_closer", "stream_writer", "raw_connection"):
-            if (inner := getattr(raw, attribute, None)) is not None:
-                raw = inner
-                break
-        else:
-            raise UpgradeError("this connection does not stand on a socket")
-    if isinstance(conn, SecureSession) and isinstance(conn.conn, NoiseTransportReadWriter):
+def take_over(conn: ISecureConn, reactor: Reactor) -> tuple[RawSocket, Channel]:
+    """Return the socket under a secured connection of ours, and a channel that carries its session on."""
+    if not isinstance(conn, SecureSession):
+        raise UpgradeError("this connection is of no kind that we know")
+    if isinstance(conn.conn, NoiseTransportReadWriter):
+        raw: Any = conn.conn.read_writer.read_write_closer
         noise = conn.conn.noise_state.noise_protocol
         sending, receiving = noise.cipher_state_encrypt, noise.cipher_state_decrypt
         sealer, opener = Sealer(bytes(sending.k), sending.n), Opener(bytes(receiving.k), receiving.n)
-        return NoiseChannel(raw.sock, reactor, sealer, opener, conn._drain(None))
-    return SecuredChannel(conn, raw.close_now)
+        return raw, NoiseChannel(raw.sock, reactor, sealer, opener, conn._drain(None))
+    if isinstance(conn.conn, TLSReadWriter):
+        tls = conn.conn.stream_writer
+        raw = tls.raw_connection
+        early = conn._drain(None) + bytes(tls._read_buffer)
+        return raw, TlsChannel(raw.sock, reactor, tls._ssl_socket, tls._in_bio, tls._out_bio, early)
+    raise UpgradeError("this connection is of no kind that we know")
 
 
 def create_upgrader(key_pair: KeyPair, reactor: Reactor, router: Router) -> TransportUpgrader:

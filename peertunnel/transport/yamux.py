@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
-from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.abc import IMuxedConn, IRawConnection, ISecureConn
 from libp2p.connection_types import ConnectionType
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
@@ -51,7 +51,8 @@ class MuxedConnection(IMuxedConn):
     """One connection to one peer, as the library's swarm and our tunnels see it.
 
     Args:
-        conn: the secured connection, for what it knows of addresses.
+        conn: the secured connection, for the library.
+        raw: what it stands on, for addresses: not every secured connection passes them on.
         peer_id: the peer, as authenticated.
         channel: carries the bytes.
         reactor: watches the sockets of spliced streams.
@@ -65,7 +66,13 @@ class MuxedConnection(IMuxedConn):
     """
 
     def __init__(
-        self, conn: ISecureConn, peer_id: ID, channel: Channel, reactor: Reactor, router: Router
+        self,
+        conn: ISecureConn,
+        raw: IRawConnection,
+        peer_id: ID,
+        channel: Channel,
+        reactor: Reactor,
+        router: Router,
     ) -> None:
         self.reactor = reactor
         self.peer_id = peer_id
@@ -78,6 +85,7 @@ class MuxedConnection(IMuxedConn):
         self.round_trip: float | None = None
         now = trio.current_time()
         self.session = yamux.ClientSession(now) if conn.is_initiator else yamux.ServerSession(now)
+        self._raw = raw
         self._channel = channel
         self._router = router
         self._streams: dict[int, MuxedStream] = {}
@@ -355,12 +363,12 @@ class MuxedConnection(IMuxedConn):
 
     def get_transport_addresses(self) -> list[Multiaddr]:
         """Return the peer's address."""
-        return self.secured_conn.get_transport_addresses()
+        return self._raw.get_transport_addresses()
 
     def get_connection_type(self) -> ConnectionType:
         """Return whether a relay stands in between."""
-        return self.secured_conn.get_connection_type()
+        return self._raw.get_connection_type()
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """Return the peer's host and port."""
-        return self.secured_conn.get_remote_address()
+        return self._raw.get_remote_address()

@@ -64,15 +64,15 @@ def test_the_version_is_the_one_that_was_read() -> None:
         (
             BaseNoiseMsgReadWriter.__init__,
             "self.read_writer = NoisePacketReadWriter(",
-            "channel_of() finds our socket under read_writer: follow the new path",
+            "take_over() finds our socket under read_writer: follow the new path",
         ),
         (
             BaseMsgReadWriter.__init__,
             "self.read_write_closer",
-            "channel_of() finds our socket under read_write_closer: follow the new path",
+            "take_over() finds our socket under read_write_closer: follow the new path",
         ),
-        (TLSReadWriter.__init__, "self.stream_writer", "channel_of() finds our socket under stream_writer"),
-        (TLSStreamReadWriter.__init__, "self.raw_connection = conn", "channel_of() looks for raw_connection"),
+        (TLSReadWriter.__init__, "self.stream_writer", "take_over() finds our socket under stream_writer"),
+        (TLSStreamReadWriter.__init__, "self.raw_connection = conn", "take_over() looks for raw_connection"),
         (
             Swarm.add_conn,
             "self.manager.run_task(muxed_conn.start)",

@@ -1,0 +1,82 @@
+"""A TLS 1.3 session on a socket.
+
+The library reads and writes its sessions from two tasks at once, and under load in both directions that breaks them;
+here one call at a time does either.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+
+from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport import buffers
+from peertunnel.transport.channel import Buffer
+from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.wire import SocketChannel
+
+
+def _read_into(session: ssl.SSLObject, view: memoryview) -> int:
+    """Read into a buffer: the type hints know only the form that returns bytes."""
+    read: Callable[[int, memoryview], int] = session.read  # type: ignore[assignment]
+    return read(len(view), view)
+
+
+class TlsChannel(SocketChannel):
+    """A TLS session on a non-blocking TCP socket.
+
+    Args:
+        sock: connected socket; belongs to the channel from now on.
+        reactor: watches the socket.
+        session: the session, past its handshake.
+        incoming: where the session reads what came.
+        outgoing: where it writes what is to be sent.
+        early: plaintext that the handshake had read ahead.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        reactor: Reactor,
+        session: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        early: bytes,
+    ) -> None:
+        super().__init__(sock, reactor, early)
+        self._session = session
+        self._incoming = incoming
+        self._outgoing = outgoing
+
+    def keep(self) -> bytes:
+        return b""  # the session keeps parts of records itself
+
+    def open(self, kept: int, size: int) -> None:
+        self._incoming.write(buffers.received[:size])
+        while filled := self._read():
+            self._received(buffers.plaintext[:filled])
+        if self._outgoing.pending and not self.is_blocked:
+            self.send()  # the session answers by itself, to a change of keys
+
+    def _read(self) -> int:
+        """Fill the plaintext buffer as far as it goes; return how many bytes it holds."""
+        plaintext, filled = buffers.plaintext, 0
+        try:
+            while filled < len(plaintext):
+                size = _read_into(self._session, plaintext[filled:])
+                if not size:  # close_notify
+                    self._stop(None)
+                    break
+                filled += size
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            raise RemoteProtocolError(f"TLS: {error.reason or error}") from None
+        return filled
+
+    def seal(self, batch: tuple[Buffer, ...]) -> tuple[memoryview, int]:
+        for part in batch:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[self._session.write(rest) :]
+        output = memoryview(self._outgoing.read())
+        return output, len(output)

@@ -49,7 +49,7 @@ def _against_go(bulk: float, cpu: float, echo: float) -> tuple[Wanted, ...]:
 
 
 PROMISED = _against_go(bulk=1.3, cpu=0.8, echo=1.2)
-GUARDED = _against_go(bulk=1.0, cpu=1.0, echo=2.0)
+GUARDED = _against_go(bulk=0.7, cpu=1.1, echo=5.0)
 
 
 def verdicts(wanted: tuple[Wanted, ...], figures: Figures) -> list[Verdict]:

@@ -1,5 +1,6 @@
 """What processes use, from /proc: processor time and memory of families of processes, and what is left for others."""
 
+import contextlib
 import os
 import time
 from collections.abc import Iterable
@@ -44,9 +45,10 @@ def resident_bytes(roots: Iterable[int], peak: bool = False) -> int:
     label = "VmHWM:" if peak else "VmRSS:"
     total = 0
     for pid in _family(roots):
-        for line in (_PROC / str(pid) / "status").read_text().splitlines():
-            if line.startswith(label):
-                total += int(line.split()[1]) * 1024
+        with contextlib.suppress(FileNotFoundError):  # it has ended since, as sshd's helpers do after a login
+            for line in (_PROC / str(pid) / "status").read_text().splitlines():
+                if line.startswith(label):
+                    total += int(line.split()[1]) * 1024
     return total
 
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
@@ -27,12 +28,16 @@ from multiaddr import Multiaddr
 
 from peertunnel import __version__
 from peertunnel.errors import NotFound, PeerTunnelError
+from peertunnel.peers import Answer, Identified
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.dialer import DialError, dial, is_dialable
+from peertunnel.transport.identify import identified
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
 from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.requests import Answering, request, tell
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.upgrade import UpgradeError, create_upgrader, upgrade
+from peertunnel.transport.visits import Visits
 from peertunnel.transport.yamux import MuxedConnection
 
 if TYPE_CHECKING:
@@ -106,6 +111,9 @@ class Host:
         self.peer_id = identity.peer_id
         self._id = ID.from_base58(identity.peer_id)
         self.reactor = Reactor()
+        self.nursery: trio.Nursery
+        self._key = Ed25519PrivateKey.from_private_bytes(identity.seed)
+        self._visits = Visits(self)
         self._handlers: dict[str, Callable[[MuxedStream], None]] = {}
         self._listening: list[str] = []
         peerstore = PeerStore()
@@ -222,6 +230,50 @@ class Host:
         found = [conn.muxed_conn for conn in self.network.get_connections(ID.from_base58(peer_id))]
         return [conn for conn in reversed(found) if isinstance(conn, MuxedConnection) and not conn.is_closed]
 
+    def is_connected(self, peer_id: str) -> bool:
+        """Return whether a connection to a peer stands."""
+        return bool(self.connections(peer_id))
+
+    # -- questions and answers ------------------------------------------------------------------------------------
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign with the key of our peer id (Ed25519, 64 bytes)."""
+        return self._key.sign(data)
+
+    def answer(self, protocol: str, answer: Answer, *, limit: int) -> None:
+        """Answer requests of a protocol from now on; see `peers.Peers`."""
+        self.serve(protocol, Answering(answer, limit, self.nursery).accept)
+
+    def stop_answering(self, protocol: str) -> None:
+        """Refuse new requests of a protocol."""
+        self.stop_serving(protocol)
+
+    async def request(
+        self,
+        peer_id: str,
+        addresses: Iterable[str],
+        protocol: str,
+        message: bytes,
+        *,
+        limit: int,
+        within: float,
+    ) -> bytes:
+        """Send a message to a peer and return its answer; see `peers.Peers`."""
+        async with self._visits.to(peer_id, addresses, within) as connection:
+            return await request(connection, protocol, message, limit)
+
+    async def tell(
+        self, peer_id: str, addresses: Iterable[str], protocol: str, message: bytes, *, within: float
+    ) -> None:
+        """Send a message that has no answer; see `peers.Peers`."""
+        async with self._visits.to(peer_id, addresses, within) as connection:
+            await tell(connection, protocol, message)
+
+    async def identify(self, peer_id: str, addresses: Iterable[str], *, within: float) -> Identified:
+        """Ask a peer what it is; see `peers.Peers`."""
+        async with self._visits.to(peer_id, addresses, within) as connection:
+            return await identified(connection)
+
     async def close(self) -> None:
         """Close all connections, which tells the peers, and stop."""
         async with trio.open_nursery() as nursery:
@@ -247,6 +299,7 @@ async def open_host(identity: "Identity", listen: Iterable[str]) -> AsyncIterato
         reactor.start_soon(host.reactor.run)
         try:
             async with background_trio_service(host.network), trio.open_nursery() as nursery:
+                host.nursery = nursery
                 await host.network.event_background_nursery_created.wait()
                 for listener in listeners:
                     nursery.start_soon(listener.run)

@@ -4,16 +4,21 @@ The library asks once per peer and forgets the answer's agent; here the answer o
 Source: libp2p identify spec, /ipfs/id/1.0.0.
 """
 
+import contextlib
+
 import trio
 from google.protobuf.message import DecodeError
 from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
+from multiaddr import Multiaddr
 
+from peertunnel.peers import Identified
 from peertunnel.protocols.varint import decode_varint
 from peertunnel.transport.yamux import MuxedConnection
 
 PROTOCOL = "/ipfs/id/1.0.0"
 TIMEOUT = 10.0  # seconds; go-libp2p gives it 5 s per stream, rust-libp2p 60 s
+MAX_ADDRESSES = 64  # of a peer that are looked at
 MAX_MESSAGE = 64 * 1024  # bytes; go-libp2p reads 8 KiB at most, twice
 
 
@@ -35,3 +40,15 @@ async def request(connection: MuxedConnection) -> Identify:
         return Identify.FromString(bytes(data[prefix[1] :])) if prefix else Identify()
     except DecodeError:
         return Identify()
+
+
+async def identified(connection: MuxedConnection) -> Identified:
+    """Return what the peer reports of itself, in our own words; nothing if it does not."""
+    answer = await request(connection)
+    places: list[str] = []
+    for encoded in answer.listen_addrs[:MAX_ADDRESSES]:
+        with contextlib.suppress(ValueError):
+            places.append(str(Multiaddr(encoded)))
+    peer_id = str(connection.peer_id)
+    addresses = tuple(f"{place}/p2p/{peer_id}" for place in places if "/p2p/" not in place)
+    return Identified(frozenset(answer.protocols), addresses)

@@ -361,6 +361,11 @@ class MuxedConnection(IMuxedConn):
         """Whether the connection has ended."""
         return self.event_closed.is_set()
 
+    @property
+    def has_streams(self) -> bool:
+        """Whether any stream is open, ours or the peer's."""
+        return bool(self._streams)
+
     def get_transport_addresses(self) -> list[Multiaddr]:
         """Return the peer's address."""
         return self._raw.get_transport_addresses()

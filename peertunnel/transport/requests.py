@@ -1,0 +1,105 @@
+"""One message there, one message back: how discovery talks to a peer, and answers one.
+
+Messages travel behind their lengths (`protocols.delimited`). A stream carries one exchange when we ask; who asks us may
+send one request after another on the same stream, as Go's Kademlia does.
+"""
+
+import logging
+from collections import Counter
+
+import trio
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
+
+from peertunnel.peers import Answer, Caller, RequestError
+from peertunnel.protocols.delimited import Delimited, encode_delimited
+from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.yamux import MuxedConnection
+
+MAX_STREAMS = 512  # requests that are answered at a time, in all
+MAX_STREAMS_PER_PEER = 16  # of them by one peer
+IDLE = 60.0  # seconds without a request, after which a stream is dropped; as in go-libp2p-kad-dht
+_log = logging.getLogger(__name__)
+
+
+async def request(connection: MuxedConnection, protocol: str, message: bytes, limit: int) -> bytes:
+    """Send a message on a stream of its own and return the answer, of at most `limit` bytes; raises RequestError."""
+    try:
+        stream = await connection.open_tunnel(protocol)
+        try:
+            await stream.write(encode_delimited(message))
+            answers = Delimited(limit)
+            while True:
+                for answer in answers.receive(await stream.read()):
+                    return answer
+        finally:
+            stream.abort()  # whoever has answered has nothing more to say
+    except (MuxedConnError, MuxedStreamEOF, MuxedStreamError, RemoteProtocolError) as error:
+        raise RequestError(f"{connection.peer_id} did not answer: {error}") from error
+
+
+async def tell(connection: MuxedConnection, protocol: str, message: bytes) -> None:
+    """Send a message that has no answer; raises RequestError if the peer doesn't speak the protocol."""
+    try:
+        stream = await connection.open_tunnel(protocol)
+        try:
+            await stream.write(encode_delimited(message))
+            await stream.close_write()
+            await stream.read(1)  # until the peer, who has read it all then, ends its side
+        except MuxedStreamEOF:
+            pass
+        finally:
+            stream.abort()
+    except (MuxedConnError, MuxedStreamError) as error:
+        raise RequestError(f"{connection.peer_id} did not take a message: {error}") from error
+
+
+class Answering:
+    """Answers requests, several at a time but no more than we have room for.
+
+    Args:
+        answer: gives the answer to a request, None for a message that has none; RemoteProtocolError drops the stream.
+        limit: bytes that a request may have.
+        nursery: where the streams are served.
+    """
+
+    def __init__(self, answer: Answer, limit: int, nursery: trio.Nursery) -> None:
+        self._answer = answer
+        self._limit = limit
+        self._nursery = nursery
+        self._streams: Counter[str] = Counter()
+
+    def accept(self, stream: MuxedStream) -> None:
+        """Serve a stream, or abort it when there are too many."""
+        if self._streams[stream.peer] >= MAX_STREAMS_PER_PEER or self._streams.total() >= MAX_STREAMS:
+            stream.abort()
+            return
+        self._streams[stream.peer] += 1
+        self._nursery.start_soon(self._serve, stream)
+
+    async def _serve(self, stream: MuxedStream) -> None:
+        caller = Caller(stream.peer, str(stream.muxed_conn.get_transport_addresses()[0]))
+        try:
+            await self._converse(stream, caller)
+        except MuxedStreamEOF:
+            await stream.close()
+        except (MuxedStreamError, RemoteProtocolError, trio.TooSlowError) as error:
+            _log.debug("a request by %s failed: %r", caller.peer_id, error)
+            stream.abort()
+        except Exception:  # noqa: BLE001  a task boundary
+            _log.exception("a request by %s failed", caller.peer_id)
+            stream.abort()
+        finally:
+            self._streams[caller.peer_id] -= 1
+            if not self._streams[caller.peer_id]:
+                del self._streams[caller.peer_id]
+
+    async def _converse(self, stream: MuxedStream, caller: Caller) -> None:
+        requests = Delimited(self._limit)
+        while True:
+            with trio.fail_after(IDLE):
+                data = await stream.read()
+                for message in requests.receive(data):
+                    answer = self._answer(caller, message)
+                    if answer is not None:
+                        await stream.write(encode_delimited(answer))

@@ -1,0 +1,98 @@
+"""Short connections: opened to ask a peer something, shared by whoever asks it meanwhile, and closed when idle."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from peertunnel.errors import NotFound
+from peertunnel.peers import RequestError
+from peertunnel.transport.yamux import MuxedConnection
+
+LINGER = (
+    10.0  # seconds that a connection which nobody uses is kept: the next question often goes to the same peer
+)
+
+
+class Dialler(Protocol):
+    """Opens connections, and knows those that stand."""
+
+    nursery: trio.Nursery
+
+    def connections(self, peer_id: str) -> list[MuxedConnection]:
+        """Return the living connections to a peer, the newest first."""
+        ...
+
+    async def dial(self, peer_id: str, addresses: Iterable[str], within: float) -> MuxedConnection:
+        """Open a connection; raises NotFound."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Visit:
+    """One peer that is being asked: `count` askers wait for, or use, one connection."""
+
+    count: int = 0
+    left_at: float = 0.0  # trio's clock, seconds
+    connection: MuxedConnection | None = None
+    dialling: trio.Lock = field(default_factory=trio.Lock)
+
+
+class Visits:
+    """Gives out connections for questions.
+
+    Args:
+        dialler: opens them.
+    """
+
+    def __init__(self, dialler: Dialler) -> None:
+        self._dialler = dialler
+        self._visits: dict[str, _Visit] = {}
+
+    @asynccontextmanager
+    async def to(
+        self, peer_id: str, addresses: Iterable[str], within: float
+    ) -> AsyncIterator[MuxedConnection]:
+        """Use a connection to a peer, the one that stands or a new one, for at most `within` seconds.
+
+        Raises:
+            RequestError: the peer was not reached, or the time is over.
+        """
+        visit = self._visits.setdefault(peer_id, _Visit())
+        visit.count += 1
+        try:
+            with trio.fail_after(within):
+                yield await self._connect(visit, peer_id, addresses, within)
+        except (NotFound, trio.TooSlowError) as error:
+            raise RequestError(f"{peer_id} was not reached, or did not answer in time") from error
+        finally:
+            visit.count -= 1
+            if not visit.count:
+                self._leave(peer_id, visit)
+
+    async def _connect(
+        self, visit: _Visit, peer_id: str, addresses: Iterable[str], within: float
+    ) -> MuxedConnection:
+        async with visit.dialling:
+            for connection in self._dialler.connections(peer_id):
+                if not connection.event_unavailable.is_set():
+                    return connection
+            visit.connection = await self._dialler.dial(peer_id, addresses, within)
+            return visit.connection
+
+    def _leave(self, peer_id: str, visit: _Visit) -> None:
+        visit.left_at = trio.current_time()
+        if visit.connection is None or visit.connection.is_closed:
+            del self._visits[peer_id]
+        else:
+            self._dialler.nursery.start_soon(self._close_when_idle, peer_id, visit)
+
+    async def _close_when_idle(self, peer_id: str, visit: _Visit) -> None:
+        await trio.sleep_until(due := visit.left_at + LINGER)
+        if visit.count or visit.left_at + LINGER > due or self._visits.get(peer_id) is not visit:
+            return  # somebody came back, and will leave, or has left, again
+        del self._visits[peer_id]
+        if visit.connection is not None and not visit.connection.has_streams:
+            await visit.connection.close()

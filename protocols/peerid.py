@@ -24,9 +24,21 @@ def parse_peer_id(text: str) -> str:
     if len(text) > MAX_TEXT:  # base58 costs the square of its length
         raise PeerIdError(f"a peer id has at most {MAX_TEXT} characters")
     multihash = _from_base58(text) if text.startswith(("1", "Qm")) else _from_cid(text)
-    if not any(multihash.startswith(head) and len(multihash) == len(head) + size for head, size in _FORMS):
+    if not _is_peer_id(multihash):
         raise PeerIdError(f"{text!r} is not a peer id")
     return _to_base58(multihash)
+
+
+def peer_id_of(multihash: bytes) -> str:
+    """Give the peer id that messages carry as bytes, in base58; raises PeerIdError."""
+    if not _is_peer_id(multihash):
+        raise PeerIdError("a peer id is the hash of a public key")
+    return _to_base58(multihash)
+
+
+def multihash_of(peer_id: str) -> bytes:
+    """Give a peer id (base58) as the bytes that messages carry."""
+    return _from_base58(peer_id)
 
 
 def ed25519_peer_id(public_key: bytes) -> str:
@@ -37,6 +49,10 @@ def ed25519_peer_id(public_key: bytes) -> str:
 def short_peer_id(peer_id: str) -> str:
     """Abbreviate a base58 peer id for people: an Ed25519 id's first eight characters say only its type."""
     return f"…{peer_id[-8:]}"
+
+
+def _is_peer_id(multihash: bytes) -> bool:
+    return any(multihash.startswith(head) and len(multihash) == len(head) + size for head, size in _FORMS)
 
 
 def _from_cid(text: str) -> bytes:

@@ -99,6 +99,14 @@ class Shared(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Offered(Event):
+    """A relay serves: via is the multiaddr that others give with --via."""
+
+    kind: ClassVar[str] = "relay"
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something is not as it should be, and the work goes on."""
 

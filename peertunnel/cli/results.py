@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from peertunnel.events import Event, Pong, Shared
+from peertunnel.events import Event, Offered, Pong, Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +28,4 @@ class Stepped(Event):
     seconds: float
 
 
-RESULTS = (Described, Pong, Shared, Stepped)  # for stdout, and wanted however quiet the command is to be
+RESULTS = (Described, Offered, Pong, Shared, Stepped)  # for stdout, and wanted however quiet the command is to be

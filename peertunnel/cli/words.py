@@ -6,6 +6,7 @@ from peertunnel.events import (
     ErrorOccurred,
     Event,
     Listening,
+    Offered,
     PathChanged,
     Pong,
     Ready,
@@ -48,6 +49,8 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
             return f"Tunnel {tunnel} closed: {reason}; sent {size(sent)}, received {size(received)}"
         case Pong(peer_id, path, address, rtt_ms):
             return f"pong from {peer_id} {path} via {address} in {rtt_ms:.1f} ms"
+        case Offered(via):
+            return f"--via {via}"
         case Shared(link):
             return link
         case Described():

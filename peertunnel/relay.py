@@ -1,0 +1,97 @@
+"""The story of `pt relay`: a node at a public address, by which the others of a team meet.
+
+It is a rendezvous point and a DHT server, and answers identify and ping; it knows none of their secrets.
+"""
+
+from dataclasses import dataclass
+
+import trio
+
+from peertunnel import sockets, systemd
+from peertunnel.discovery.dht import Dht
+from peertunnel.discovery.mdns_peer import ip_of
+from peertunnel.discovery.rendezvous_server import RendezvousServer
+from peertunnel.endpoints import Endpoint
+from peertunnel.errors import LocalPortError
+from peertunnel.events import Emit, Listening, Offered, Ready
+from peertunnel.host import Host, HostError, open_host
+from peertunnel.identity import Identity
+from peertunnel.metrics import Metrics
+
+DHT_PREFIX = "/ipfs"  # what Go, Rust and JavaScript call the public DHT, and most private ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayOptions:
+    """How to run a relay.
+
+    Attributes:
+        identity: who we are; it stays the same, since it is part of what the others were given.
+        listen: multiaddrs to listen on.
+        bootstrap: multiaddrs of DHT nodes to join; with none we begin a DHT of our own.
+        prefix: of the DHT's protocol.
+        metrics: where to serve numbers for Prometheus, None for nowhere.
+    """
+
+    identity: Identity
+    listen: tuple[str, ...]
+    bootstrap: tuple[str, ...] = ()
+    prefix: str = DHT_PREFIX
+    metrics: Endpoint | None = None
+
+
+async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
+    """Serve others until `stop` is set.
+
+    Raises:
+        LocalPortError: a port is taken, or an address is not this machine's.
+    """
+    pages = [] if options.metrics is None else await sockets.listen(options.metrics)
+    try:
+        async with open_host(options.identity, options.listen) as host, trio.open_nursery() as nursery:
+            meeting_point = RendezvousServer(host)
+            await nursery.start(meeting_point.run)
+            dht = Dht(host, options.bootstrap, prefix=options.prefix, server=True)
+            nursery.start_soon(dht.run)
+            if pages:
+                nursery.start_soon(_metrics(host, meeting_point).serve, pages)
+            for page in pages:
+                emit(Listening(sockets.local_name(page)))
+            emit(Ready(host.peer_id, host.addresses))
+            emit(Offered(best(host.addresses)))
+            systemd.notify("READY=1")
+            await stop.wait()
+            systemd.notify("STOPPING=1")
+            nursery.cancel_scope.cancel()
+    except HostError as error:
+        hint = "Choose another port with --port, or other addresses with --listen."
+        raise LocalPortError(error.message, hint=hint) from error
+    finally:
+        sockets.close_listeners(pages)
+
+
+def best(addresses: tuple[str, ...]) -> str:
+    """Give the multiaddr that most others reach: a public one, or else one of the local network."""
+    return min(addresses, key=_distance)  # of equals the first: IPv4 comes before IPv6
+
+
+def _distance(address: str) -> int:
+    ip = ip_of(address)
+    if ip is None or ip.is_global:
+        return 0
+    return 3 if ip.is_loopback else 2 if ip.is_link_local else 1
+
+
+def _metrics(host: Host, meeting_point: RendezvousServer) -> Metrics:
+    metrics, book = Metrics(), meeting_point.book
+    metrics.gauge("connections", "Connections to other peers.", lambda: len(host.network.get_connections()))
+    metrics.gauge("rendezvous_registrations", "Registrations, all peers'.", lambda: book.size)
+    metrics.gauge("rendezvous_peers", "Peers that have registered.", lambda: book.peers)
+    metrics.gauge("rendezvous_namespaces", "Namespaces with registrations.", lambda: book.namespaces)
+    metrics.counter(
+        "rendezvous_requests",
+        "Requests answered, by kind and status; all but ok were refused.",
+        ("request", "status"),
+        lambda: meeting_point.answers,
+    )
+    return metrics

@@ -18,8 +18,6 @@ from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
 from peertunnel.metrics import Metrics
 
-DHT_PREFIX = "/ipfs"  # what Go, Rust and JavaScript call the public DHT, and most private ones
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayOptions:
@@ -28,15 +26,17 @@ class RelayOptions:
     Attributes:
         identity: who we are; it stays the same, since it is part of what the others were given.
         listen: multiaddrs to listen on.
-        bootstrap: multiaddrs of DHT nodes to join; with none we begin a DHT of our own.
-        prefix: of the DHT's protocol.
+        dht: whether to serve a DHT.
+        bootstrap: multiaddrs of its nodes to join; with none we begin one of our own.
+        dht_prefix: of its protocol.
         metrics: where to serve numbers for Prometheus, None for nowhere.
     """
 
     identity: Identity
     listen: tuple[str, ...]
+    dht: bool = True
     bootstrap: tuple[str, ...] = ()
-    prefix: str = DHT_PREFIX
+    dht_prefix: str = "/ipfs"
     metrics: Endpoint | None = None
 
 
@@ -51,8 +51,9 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
         async with open_host(options.identity, options.listen) as host, trio.open_nursery() as nursery:
             meeting_point = RendezvousServer(host)
             await nursery.start(meeting_point.run)
-            dht = Dht(host, options.bootstrap, prefix=options.prefix, server=True)
-            nursery.start_soon(dht.run)
+            if options.dht:
+                dht = Dht(host, options.bootstrap, prefix=options.dht_prefix, server=True)
+                nursery.start_soon(dht.run)
             if pages:
                 nursery.start_soon(_metrics(host, meeting_point).serve, pages)
             for page in pages:

@@ -1,24 +1,15 @@
 """`pt relay`: serve a team as its meeting point."""
 
-import re
 from typing import TYPE_CHECKING
 
 import click
 
 from peertunnel.cli import options, values
-from peertunnel.errors import UsageError
 
 if TYPE_CHECKING:
     from peertunnel.endpoints import Endpoint
 
 PORT = 4001  # as libp2p's public nodes
-
-
-def prefix(text: str) -> str:
-    """Read what a DHT's protocol begins with."""
-    if not re.fullmatch(r"(/[\w.-]{1,64}){1,4}", text, re.ASCII):
-        raise UsageError(f"{text!r} is no prefix of a DHT.", hint="Write one such as /ipfs or /my-team.")
-    return text
 
 
 @click.command()
@@ -30,14 +21,6 @@ def prefix(text: str) -> str:
     multiple=True,
     help="Or the addresses to listen on; repeatable.",
 )
-@click.option("--dht-prefix", type=prefix, metavar="/NAME", help="Serve a DHT of this name.  [/ipfs]")
-@click.option(
-    "--bootstrap",
-    type=values.peer_place,
-    metavar="MULTIADDR",
-    multiple=True,
-    help="A node of the DHT to join; repeatable.  [none: begin a new DHT]",
-)
 @click.option("--public-dht", is_flag=True, help="Join the DHT that all of libp2p shares.")
 @click.option("--metrics", type=values.local, metavar="[HOST:]PORT", help="Serve /metrics for Prometheus.")
 @options.shared()
@@ -46,8 +29,6 @@ def relay(
     flags: options.Flags,
     port: int | None,
     listen: tuple[str, ...],
-    dht_prefix: str | None,
-    bootstrap: tuple[str, ...],
     public_dht: bool,
     metrics: "Endpoint | None",
 ) -> None:
@@ -59,8 +40,6 @@ def relay(
 
     It prints the flag that the others add to their commands.
     """
-    if public_dht and dht_prefix not in (None, "/ipfs"):
-        raise UsageError("The public DHT's prefix is /ipfs.", hint="Leave out --dht-prefix or --public-dht.")
     places = (*listen, *flags.p2p_listen)
     if port is not None or not places:
         number = PORT if port is None else port
@@ -69,15 +48,17 @@ def relay(
     from peertunnel.cli.run import Session, run
 
     async def story(session: Session) -> None:
-        from peertunnel.discovery.dht import PUBLIC_BOOTSTRAP
-        from peertunnel.relay import DHT_PREFIX, RelayOptions, relay
+        from peertunnel.config import PUBLIC_BOOTSTRAP
+        from peertunnel.relay import RelayOptions, relay
 
-        joined = bootstrap + (PUBLIC_BOOTSTRAP if public_dht else ())
+        config = session.config
+        joined = config.via + config.bootstrap + (PUBLIC_BOOTSTRAP if public_dht else ())
         settings = RelayOptions(
             identity=session.identity,
             listen=places,
-            bootstrap=joined,
-            prefix=dht_prefix or DHT_PREFIX,
+            dht=config.dht,
+            bootstrap=tuple(dict.fromkeys(joined)),
+            dht_prefix=config.dht_prefix,
             metrics=metrics,
         )
         await relay(settings, session.emit, stop=session.stop)

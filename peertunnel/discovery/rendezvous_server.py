@@ -36,7 +36,7 @@ class RendezvousServer:
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
         self.book = Book(secrets.token_bytes(RUN_BYTES))
-        self.answers: Counter[tuple[str, str]] = Counter()  # by request and status, in lower case
+        self.answers: Counter[tuple[str, ...]] = Counter()  # by request and status, in lower case
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Answer until cancelled; started as soon as it does."""

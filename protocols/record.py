@@ -83,13 +83,14 @@ def unseal(envelope: bytes) -> PeerRecord:
     if len(envelope) > MAX_ENVELOPE:
         raise RemoteProtocolError(f"a record's envelope has at most {MAX_ENVELOPE} bytes")
     outer = decode_message(envelope)
-    key, kind, payload = outer.blob(1), outer.blob(2), outer.blob(3)
-    domain = next((form.value[0] for form in Form if form.value[1] == kind), None)
+    key, payload_type, payload = decode_message(outer.blob(1)), outer.blob(2), outer.blob(3)
+    domain = next((form.value[0] for form in Form if form.value[1] == payload_type), None)
     if domain is None:
         raise RemoteProtocolError("an envelope holds something else than a peer record")
-    _verify(key, outer.blob(5), _signed(domain, kind, payload))
+    kind, encoded = key.integer(1), key.blob(2)
+    _verify(kind, encoded, outer.blob(5), _signed(domain, payload_type, payload))
     inner = decode_message(payload)
-    if inner.blob(1) != _multihash(key):
+    if inner.blob(1) != _multihash(kind, encoded):
         raise RemoteProtocolError("a peer record is signed by another peer")
     addresses = tuple(decode_message(address).blob(1) for address in inner.blobs(3))
     if len(addresses) > MAX_ADDRESSES:
@@ -105,16 +106,16 @@ def _signed(domain: bytes, kind: bytes, payload: bytes) -> bytes:
     return b"".join(encode_varint(len(part)) + part for part in (domain, kind, payload))
 
 
-def _multihash(key: bytes) -> bytes:
+def _multihash(kind: int, encoded: bytes) -> bytes:
+    """Hash a public key in its one valid encoding: proto3 writers leave RSA's number, 0, out of the envelope's."""
+    key = encode_message([(1, kind), (2, encoded)])
     if len(key) <= _INLINE_KEY:
         return bytes([0, len(key)]) + key
     return b"\x12\x20" + hashlib.sha256(key).digest()
 
 
-def _verify(key: bytes, signature: bytes, data: bytes) -> None:
-    """Check a signature by a public key in libp2p's protobuf (libp2p specs, peer-ids); raises RemoteProtocolError."""
-    fields = decode_message(key)
-    kind, encoded = fields.integer(1), fields.blob(2)
+def _verify(kind: int, encoded: bytes, signature: bytes, data: bytes) -> None:
+    """Check a signature by a public key as libp2p specs, peer-ids, has it; raises RemoteProtocolError."""
     try:
         if kind == _ED25519:
             Ed25519PublicKey.from_public_bytes(encoded).verify(signature, data)

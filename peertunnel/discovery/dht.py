@@ -1,12 +1,33 @@
-"""Finding peers by the Kademlia DHT that all of libp2p shares, or by one of our own (libp2p specs, kad-dht)."""
+"""Finding peers by the Kademlia DHT that all of libp2p shares, or by one of our own (libp2p specs, kad-dht).
+
+1. `dht_membership` gets in through the bootstrap nodes, and keeps the routing table filled.
+2. `dht_publisher` puts a provider's record on the twenty nodes nearest to each of its keys.
+3. `dht_search` walks to those nodes and names each provider as soon as one of them tells of it.
+4. `dht_server` answers others, if we are a server.
+
+The first three walk by means of `dht_network`; what they may do is decided in `protocols.kademlia`.
+"""
+
+import time
 
 import trio
 
 from peertunnel.discovery import Announcement, Candidate
-from peertunnel.peers import Peers
+from peertunnel.discovery.dht_bootstrap import PUBLIC_BOOTSTRAP
+from peertunnel.discovery.dht_membership import Membership
+from peertunnel.discovery.dht_network import Network
+from peertunnel.discovery.dht_publisher import Publisher
+from peertunnel.discovery.dht_search import Search
+from peertunnel.discovery.dht_server import Server
+from peertunnel.peers import Caller, Peers
+from peertunnel.protocols.kademlia.messages import MAX_REQUEST, Contact
+from peertunnel.protocols.kademlia.providers import Providers
 from peertunnel.protocols.service import Service
 
-PUBLIC_BOOTSTRAP = ("/dnsaddr/bootstrap.libp2p.io",)  # as in every public node of Go, Rust and JavaScript
+__all__ = ["PUBLIC_BOOTSTRAP", "Dht"]
+
+_LOOK = 2.0  # seconds between looks at what we announce ourselves
+_SWEEP = 3600.0  # seconds between sweeps of expired records
 
 
 class Dht:
@@ -23,19 +44,83 @@ class Dht:
         self, peers: Peers, bootstrap: tuple[str, ...], *, prefix: str = "/ipfs", server: bool = False
     ) -> None:
         self._peers = peers
-        self._bootstrap = bootstrap
-        self._protocol = f"{prefix}/kad/1.0.0"
-        self._server = server
+        self._is_server = server
+        self._network = Network(peers, f"{prefix}/kad/1.0.0")
+        self._membership = Membership(peers, self._network, bootstrap)
+        self._providers = Providers()
+        self._server = Server(self._network.table, self._providers)
+        self._searches: list[Search] = []
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def size(self) -> int:
+        """How many nodes the routing table holds."""
+        return len(self._network.table)
 
     async def run(self) -> None:
         """Take part in the network until cancelled; what is announced or sought before that waits for it."""
-        await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                if self._is_server:
+                    self._peers.answer(self._network.protocol, self._answer, limit=MAX_REQUEST)
+                    nursery.start_soon(self._sweep)
+                nursery.start_soon(self._membership.run)
+                for search in self._searches:
+                    nursery.start_soon(self._search, search)
+                await trio.sleep_forever()
+        finally:
+            self._nursery = None
+            if self._is_server:
+                self._peers.stop_answering(self._network.protocol)
+            for search in self._searches:
+                search.close()
 
     async def announce(self, announcement: Announcement) -> None:
         """Announce a provider until cancelled, and withdraw then what we hold ourselves."""
-        await trio.sleep_forever()
+        publisher = Publisher(self._network, announcement)
+        async with trio.open_nursery() as nursery:
+            if self._is_server:
+                nursery.start_soon(self._hold, publisher)
+            nursery.start_soon(publisher.run)
 
     def find(self, service: Service) -> trio.MemoryReceiveChannel[Candidate]:
         """Look for a service's providers until the channel is closed, so use it in a with block."""
-        _, receive = trio.open_memory_channel[Candidate](1)
-        return receive
+        search = Search(self._network, self._held, service)
+        self._searches.append(search)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._search, search)
+        return search.channel
+
+    async def _search(self, search: Search) -> None:
+        await search.run()
+        self._searches.remove(search)
+
+    async def _hold(self, publisher: Publisher) -> None:
+        """Hold a record of our own, too: we may be one of the nodes that are asked for it."""
+        held: set[bytes] = set()
+        try:
+            while True:
+                contact, keys = publisher.contact, set(publisher.keys)
+                for key in held - keys:
+                    self._providers.remove(key, contact.peer_id)
+                for key in keys:
+                    self._providers.add(key, contact, None, time.time())
+                held = keys
+                await trio.sleep(_LOOK)
+        finally:
+            for key in held:
+                self._providers.remove(key, self._network.own_id)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(_SWEEP)
+            self._providers.tick(time.time())
+
+    def _held(self, key: bytes) -> list[Contact]:
+        return self._providers.of(key, time.time())
+
+    def _answer(self, caller: Caller, data: bytes) -> bytes | None:
+        answer = self._server.answer(caller, data)
+        self._membership.called(caller)
+        return answer

@@ -62,10 +62,11 @@ class Lookup:
 
     @property
     def is_done(self) -> bool:
-        """Whether nobody is left to be asked or waited for, but slow ones."""
-        return (
-            not any(candidate.state is _State.WAITING for candidate in self._nearest()) and not self._next()
-        )
+        """Whether nobody is left to be asked or worth waiting for."""
+        states = Counter(candidate.state for candidate in self._candidates.values())
+        if states[_State.SLOW] and states[_State.ANSWERED] < K:
+            return False
+        return not self._next() and not any(c.state is _State.WAITING for c in self._nearest())
 
     def outgoing(self, now: float) -> list[Contact]:
         """Give the peers to be asked now; each is answered for by `receive` or `failed`."""
@@ -85,8 +86,9 @@ class Lookup:
     def failed(self, peer_id: bytes) -> None:
         """Note that a peer that was asked will not answer."""
         candidate = self._candidates[peer_id]
-        candidate.state = _State.FAILED
-        self._retry(candidate)
+        if candidate.state is not _State.ANSWERED:
+            candidate.state = _State.FAILED
+            self._retry(candidate)
 
     def deadline(self) -> float:
         """Give when `tick` is due, infinity for never."""

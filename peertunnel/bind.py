@@ -10,7 +10,7 @@ from peertunnel.bridge import Tunnels
 from peertunnel.errors import NotFound, Refused, TunnelAborted
 from peertunnel.events import Emit, ErrorOccurred
 from peertunnel.keeper import Keeper
-from peertunnel.node import TUNNEL, Node
+from peertunnel.node import Node, no_provider
 from peertunnel.protocols.service import Service
 from peertunnel.stdio import stdio
 from peertunnel.streams import End, Outcome, Stream, Unavailable
@@ -38,7 +38,7 @@ async def bind(
 
     Raises:
         NotFound: with stdio, no provider in time.
-        Refused: with stdio, the provider does not serve tunnels.
+        Refused: with stdio, the provider does not serve tunnels, or did not prove itself.
         TunnelAborted: with stdio, the tunnel was cut before it had ended.
     """
     consumer = _Consumer(node, service, emit, wait)
@@ -79,13 +79,13 @@ class _Consumer:
     async def _carry_and_tell(self, sock: socket.socket, remote: str) -> None:
         try:
             await self._carry(sock, remote)
-        except NotFound as error:
+        except (NotFound, Refused) as error:
             self._emit(ErrorOccurred.of(error))
 
     async def carry_stdio(self, stop: trio.Event, grace: float) -> None:
         sock = stdio()
         outcome: Outcome | None = None
-        failure: NotFound | None = None
+        failure: NotFound | Refused | None = None
         async with trio.open_nursery() as nursery:
 
             async def stop_in_time() -> None:
@@ -98,7 +98,7 @@ class _Consumer:
             nursery.start_soon(stop_in_time)
             try:
                 outcome = await self._carry(sock, "stdio")
-            except NotFound as error:  # not to leave as a group
+            except (NotFound, Refused) as error:  # not to leave as a group
                 failure = error
             nursery.cancel_scope.cancel()
         if failure is not None:
@@ -110,11 +110,11 @@ class _Consumer:
             raise TunnelAborted(f"The tunnel was cut before it had ended: {why.value}.")
         await sock.flushed()
 
-    def _not_found(self) -> NotFound:
-        return NotFound(f"Found no provider of {self._service.name} within {self._wait:g} s.")
+    def _not_found(self) -> NotFound | Refused:
+        return no_provider(self._service, self._wait, self._keeper.was_refused)
 
     async def _carry(self, sock: socket.socket, remote: str) -> Outcome:
-        """Carry one local connection; raises NotFound, and aborts it, if there is no provider for it in time."""
+        """Carry one local connection; raises NotFound or Refused, and aborts it, without a provider in time."""
         number = self._tunnels.number()
         replay: bytes | None = None
         for pause in REOPEN_PAUSES:
@@ -138,7 +138,8 @@ class _Consumer:
             with trio.fail_after(self._wait):
                 while True:
                     try:
-                        return await (await self._keeper.connection()).open_tunnel(TUNNEL)
+                        connection = await self._keeper.connection()
+                        return await connection.open_tunnel(await self._keeper.protocol())
                     except Unavailable:
                         await trio.lowlevel.checkpoint()  # the connection was lost just now
         except trio.TooSlowError:

@@ -14,6 +14,8 @@ from peertunnel.protocols.address import split_address
 from peertunnel.protocols.errors import LocalProtocolError
 from peertunnel.store import config_path, identity_path
 
+PUBLIC_BOOTSTRAP = ("/dnsaddr/bootstrap.libp2p.io",)  # the libp2p project's own peers
+PUBLIC_PREFIX = "/ipfs"  # the public network's protocol is /ipfs/kad/1.0.0
 FOREVER = 10**9  # seconds, thirty years
 
 
@@ -22,15 +24,33 @@ class Config:
     """What can be set, under the names that the file uses.
 
     identity: the path of the key file; in the file it is relative to the file's directory. listen: multiaddrs
-    that the node listens on. mdns: whether to announce and look on the local network. wait: seconds that a new
-    connection waits for the other side. grace: seconds that running tunnels get when the program has to stop.
+    that the node listens on. mdns: whether to announce and look on the local network. dht: the same for the DHT.
+    bootstrap: multiaddrs of peers that lead into the DHT. dht_prefix: what its protocol's name begins with.
+    rendezvous: multiaddrs of rendezvous points. via: multiaddrs of `pt relay` nodes, which are both. wait: seconds
+    that a new connection waits for the other side. grace: seconds that running tunnels get when the program has to
+    stop.
     """
 
     identity: Path = field(default_factory=identity_path)
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
     mdns: bool = True
+    dht: bool = True
+    bootstrap: tuple[str, ...] = ()
+    dht_prefix: str = PUBLIC_PREFIX
+    rendezvous: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
     wait: float = 10.0
     grace: float = 5.0
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The peers that lead into the DHT: the named ones, or else the public network's."""
+        return tuple(dict.fromkeys(self.via + self.bootstrap)) or PUBLIC_BOOTSTRAP
+
+    @property
+    def points(self) -> tuple[str, ...]:
+        """The rendezvous points."""
+        return tuple(dict.fromkeys(self.via + self.rendezvous))
 
     def override(self, **flags: object) -> "Config":
         """Put what was given on the command line, all but None, over these settings; raises UsageError."""
@@ -105,6 +125,20 @@ def _seconds(value: object) -> float:
     return float(value) if value < FOREVER else math.inf  # TOML's integers may not fit
 
 
+def _prefix(value: object) -> str:
+    if not isinstance(value, str) or not _PREFIX.fullmatch(value):
+        raise ValueError("must be like /ipfs: a slash and then letters, digits, slashes or hyphens")
+    return value
+
+
+def _peers(value: object) -> tuple[str, ...]:
+    places = _addresses(value)
+    for address in places:
+        if not address.startswith("/dnsaddr/") and split_address(address)[1] is None:
+            raise ValueError(f"must be multiaddrs that end in /p2p/ and a peer id, unlike {address}")
+    return places
+
+
 def _addresses(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise TypeError("must be a list of multiaddrs")
@@ -115,10 +149,17 @@ def _addresses(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+_PREFIX = re.compile(r"/[a-z0-9][a-z0-9/-]{0,62}")
+
 _READERS: dict[str, Callable[[object], object]] = {
     "identity": _path,
     "listen": _addresses,
     "mdns": _flag,
+    "dht": _flag,
+    "bootstrap": _peers,
+    "dht_prefix": _prefix,
+    "rendezvous": _peers,
+    "via": _peers,
     "wait": _seconds,
     "grace": _seconds,
 }

@@ -80,6 +80,16 @@ class TrafficMeasured(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ProofsFailed(Event):
+    """Somebody tried to come in without knowing the secret: how often in all, and who and where from at last."""
+
+    kind: ClassVar[str] = "proofs-failed"
+    count: int
+    peer_id: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Pong(Event):
     """A peer answered a ping in rtt_ms milliseconds."""
 

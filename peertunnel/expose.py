@@ -1,13 +1,15 @@
-"""The provider's story: announce a service, and dial its target for every stream that a consumer opens."""
+"""The provider's story: announce a service, and dial its target for every stream that a consumer may open."""
 
 import trio
 
 from peertunnel import sockets
+from peertunnel.access import Access
 from peertunnel.bridge import Tunnels
 from peertunnel.endpoints import Endpoint
 from peertunnel.errors import TargetError
 from peertunnel.events import Emit, ErrorOccurred, PathChanged, Ready
-from peertunnel.node import TUNNEL, Node, tell_path
+from peertunnel.gate import Gate
+from peertunnel.node import GO_TUNNEL, TUNNEL, Node, tell_path
 from peertunnel.protocols.service import Service
 from peertunnel.streams import Stream
 from peertunnel.transport.stream import MuxedStream
@@ -22,6 +24,7 @@ async def expose(
     target: Endpoint,
     emit: Emit,
     *,
+    access: Access,
     grace: float,
     stop: trio.Event,
 ) -> None:
@@ -30,52 +33,82 @@ async def expose(
     Args:
         target: what to dial for every tunnel.
         emit: takes the events.
+        access: who may come in.
         grace: seconds that running tunnels get once `stop` is set.
     """
-    tunnels = Tunnels(emit)
+    provider = _Provider(node, service, target, emit, access)
     async with trio.open_nursery() as nursery:
-        announcing = trio.CancelScope()
+        meeting = trio.CancelScope()
 
-        async def announce() -> None:
-            with announcing:
-                await node.announce(service)
+        async def meet() -> None:
+            with meeting:
+                await provider.meet()
 
-        consumers: set[MuxedConnection] = set()
-
-        def accept(stream: MuxedStream) -> None:
-            nursery.start_soon(_provide, tunnels, stream, target, emit)
-            if stream.muxed_conn not in consumers:
-                consumers.add(stream.muxed_conn)
-                nursery.start_soon(_watch, stream.muxed_conn, consumers, emit)
-
-        node.host.serve(TUNNEL, accept)
-        nursery.start_soon(announce)
-        nursery.start_soon(tunnels.measure)
+        provider.open(nursery)
+        nursery.start_soon(meet)
         emit(Ready(node.peer_id, node.addresses))
         await stop.wait()
-        node.host.stop_serving(TUNNEL)
-        announcing.cancel()
+        provider.close()
+        meeting.cancel()
         with trio.move_on_after(grace):
-            await tunnels.wait_all_closed()
+            await provider.tunnels.wait_all_closed()
         nursery.cancel_scope.cancel()
 
 
-async def _provide(tunnels: Tunnels, stream: Stream, target: Endpoint, emit: Emit) -> None:
-    """Dial the target for one stream, and join the two."""
-    try:
-        sock = await sockets.dial(target, TARGET_TIMEOUT)
-    except TargetError as error:
-        stream.abort()
-        emit(ErrorOccurred.of(error))
-        return
-    number = tunnels.number()
-    tunnels.opened(number, stream.peer, str(target))
-    tunnels.closed(number, await tunnels.carry(number, stream, sock))
+class _Provider:
+    def __init__(self, node: Node, service: Service, target: Endpoint, emit: Emit, access: Access) -> None:
+        self.tunnels = Tunnels(emit)
+        self._node = node
+        self._service = service
+        self._target = target
+        self._emit = emit
+        self._gate = Gate(node, service, access, emit)
+        self._consumers: set[MuxedConnection] = set()
+        self._protocols = (TUNNEL, GO_TUNNEL) if service.is_public else (TUNNEL,)
 
+    def open(self, nursery: trio.Nursery) -> None:
+        """Take streams from now on, in a nursery."""
 
-async def _watch(connection: MuxedConnection, consumers: set[MuxedConnection], emit: Emit) -> None:
-    """Tell of a consumer's path, and of its end."""
-    await tell_path(connection, emit)
-    await connection.event_closed.wait()
-    consumers.discard(connection)
-    emit(PathChanged(str(connection.peer_id), "none", None))
+        def accept(stream: MuxedStream) -> None:
+            if not self._gate.admits(stream.muxed_conn):
+                stream.abort()
+                return
+            nursery.start_soon(self._provide, stream)
+            if stream.muxed_conn not in self._consumers:
+                self._consumers.add(stream.muxed_conn)
+                nursery.start_soon(self._watch, stream.muxed_conn)
+
+        for protocol in self._protocols:
+            self._node.host.serve(protocol, accept)
+        nursery.start_soon(self._gate.run)
+        nursery.start_soon(self.tunnels.measure)
+
+    def close(self) -> None:
+        """Take no more streams."""
+        for protocol in self._protocols:
+            self._node.host.stop_serving(protocol)
+
+    async def meet(self) -> None:
+        """Let consumers find us, and look for those that seek us, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._node.announce, self._service)
+            nursery.start_soon(self._gate.reach_out)
+
+    async def _provide(self, stream: Stream) -> None:
+        """Dial the target for one stream, and join the two."""
+        try:
+            sock = await sockets.dial(self._target, TARGET_TIMEOUT)
+        except TargetError as error:
+            stream.abort()
+            self._emit(ErrorOccurred.of(error))
+            return
+        number = self.tunnels.number()
+        self.tunnels.opened(number, stream.peer, str(self._target))
+        self.tunnels.closed(number, await self.tunnels.carry(number, stream, sock))
+
+    async def _watch(self, connection: MuxedConnection) -> None:
+        """Tell of a consumer's path, and of its end."""
+        await tell_path(connection, self._emit)
+        await connection.event_closed.wait()
+        self._consumers.discard(connection)
+        self._emit(PathChanged(str(connection.peer_id), "none", None))

@@ -230,6 +230,11 @@ class Host:
         found = [conn.muxed_conn for conn in self.network.get_connections(ID.from_base58(peer_id))]
         return [conn for conn in reversed(found) if isinstance(conn, MuxedConnection) and not conn.is_closed]
 
+    def all_connections(self) -> list[MuxedConnection]:
+        """Return every living connection."""
+        found = [conn.muxed_conn for conn in self.network.get_connections()]
+        return [conn for conn in found if isinstance(conn, MuxedConnection) and not conn.is_closed]
+
     def is_connected(self, peer_id: str) -> bool:
         """Return whether a connection to a peer stands."""
         return bool(self.connections(peer_id))

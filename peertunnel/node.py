@@ -1,28 +1,34 @@
 """A node: one host with its ways to announce services and to find peers."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
 
+from peertunnel.auth import Authenticator
 from peertunnel.discovery import Announcement, Source
+from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
-from peertunnel.errors import NotFound
-from peertunnel.events import Emit, Path, PathChanged, Pong
+from peertunnel.discovery.rendezvous import Rendezvous
+from peertunnel.errors import NotFound, Refused
+from peertunnel.events import Emit, Path, PathChanged, Pong, Warned
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
+from peertunnel.known import KnownPeers, Verdict
+from peertunnel.meeting import Meeting, NoProof, Prover
+from peertunnel.protocols.auth import PROTOCOL as AUTH
+from peertunnel.protocols.auth import Role
 from peertunnel.protocols.service import Service
-from peertunnel.transport.dialer import MAX_ADDRESSES
+from peertunnel.transport.addresses import is_public
 from peertunnel.transport.yamux import MuxedConnection
 
+GO_TUNNEL = (
+    "/peertunnel/1.0.0"  # the same under the name that the Go PeerTunnel uses: for public services only
+)
 TUNNEL = "/portkey/tunnel/1.0.0"  # raw bytes, a stream per connection: what PortKey speaks too
-DIAL_TIMEOUT = 5.0  # seconds for one try at a candidate; all its addresses are tried side by side
-FIRST_PAUSE = 0.1  # seconds before a candidate that did not answer is tried again
-LAST_PAUSE = 1.0  # seconds between tries in the end, so that a provider that returns serves again within 3 s
-MAX_CANDIDATES = 64  # peers tried at a time; hostile records beyond that wait for one to be given up
 PING_INTERVAL = 1.0  # seconds between pings, as in ping(8)
 _MEASURING = 1.0  # seconds to wait for the first round trip before the path is told without one
 ANY_PORT = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
@@ -36,11 +42,23 @@ class NodeOptions:
         identity: who we are.
         listen: multiaddrs to listen on for peers; port 0 picks one.
         mdns: whether to announce and to look on the local network.
+        dht: whether to announce and to look in a Kademlia network.
+        bootstrap: multiaddrs of peers that lead into it.
+        dht_prefix: what its protocol's name begins with; "/ipfs" is the public one.
+        rendezvous: multiaddrs of rendezvous points, each ending in /p2p/ and the peer id.
+        known: the providers' keys that are known, None to know none.
+        accept_new_key: whether another key is taken for one that is known.
     """
 
     identity: Identity
     listen: tuple[str, ...] = ANY_PORT
     mdns: bool = True
+    dht: bool = False
+    bootstrap: tuple[str, ...] = ()
+    dht_prefix: str = "/ipfs"
+    rendezvous: tuple[str, ...] = ()
+    known: KnownPeers | None = None
+    accept_new_key: bool = False
 
 
 def path_of(connection: MuxedConnection) -> Path:
@@ -56,12 +74,23 @@ async def tell_path(connection: MuxedConnection, emit: Emit) -> None:
     emit(PathChanged(str(connection.peer_id), path_of(connection), round_trip))
 
 
+def no_provider(service: Service, within: float, was_refused: bool) -> NotFound | Refused:
+    """Give the error for a search that was in vain for so many seconds."""
+    if was_refused:
+        return Refused(
+            f"A peer was found for {service.name}, but the two do not agree on the id, or it refused us."
+        )
+    return NotFound(f"Found no provider of {service.name} within {within:g} s.")
+
+
 class Node:
     """A running node; see `open_node`."""
 
-    def __init__(self, host: Host, sources: tuple[Source, ...]) -> None:
+    def __init__(self, host: Host, sources: tuple[Source, ...], options: NodeOptions) -> None:
         self.host = host
-        self._sources = sources
+        self.sources = sources
+        self._known = options.known
+        self._accept_new_key = options.accept_new_key
 
     @property
     def peer_id(self) -> str:
@@ -74,94 +103,92 @@ class Node:
         return self.host.addresses
 
     async def announce(self, service: Service) -> None:
-        """Announce a service until cancelled."""
+        """Announce ourselves under a service's topics until cancelled."""
         announcement = Announcement(
             self.peer_id, lambda: self.addresses, lambda: service.topics_to_publish(time.time())
         )
         async with trio.open_nursery() as nursery:
-            for source in self._sources:
+            for source in self.sources:
                 nursery.start_soon(source.announce, announcement)
 
-    async def meet(self, service: Service) -> MuxedConnection:
-        """Return a connection to a provider of a service, as soon as there is one; waits for ever."""
-        meeting = _Meeting(self.host, service)
-        async with trio.open_nursery() as nursery:
-            for source in self._sources:
-                nursery.start_soon(meeting.follow, source, nursery)
-            await meeting.met.wait()
-            nursery.cancel_scope.cancel()
-        assert meeting.connection is not None
-        return meeting.connection
+    # -- for consumers --------------------------------------------------------------------------------------------
 
-    async def ping(self, service: Service, count: int, within: float) -> AsyncIterator[Pong]:
+    async def meet(self, service: Service, emit: Emit, on_refused: Callable[[], None]) -> MuxedConnection:
+        """Return a connection to a provider of a service that has proven itself; waits for ever.
+
+        Args:
+            emit: takes a warning when a provider has another key than the one that is known.
+            on_refused: called whenever a peer answered and did not prove itself, or refused us.
+        """
+        met = trio.Event()
+        chosen: list[MuxedConnection] = []
+
+        def take(connection: MuxedConnection) -> None:
+            if met.is_set() or not self._trusts(service, str(connection.peer_id), emit):
+                self.host.nursery.start_soon(connection.close)
+            else:
+                chosen.append(connection)
+                met.set()
+
+        prover: Prover = NoProof(take)
+        async with trio.open_nursery() as nursery:
+            if service.root is not None:
+                prover = authenticator = Authenticator(self.host, Role.CONSUMER, service.root, on_proven=take)
+                self.host.serve(AUTH, authenticator.accept)
+                nursery.start_soon(self.announce, service.seekers())
+            meeting = Meeting(self.host, self.sources, service, prover, on_refused=on_refused)
+            nursery.start_soon(meeting.run)
+            try:
+                await met.wait()
+            finally:
+                self.host.stop_serving(AUTH)
+            nursery.cancel_scope.cancel()
+        return chosen[0]
+
+    def _trusts(self, service: Service, peer_id: str, emit: Emit) -> bool:
+        """Return whether a provider has the key that we know, if we know one; a first one is remembered."""
+        known, label = self._known, service.label_to_know
+        if known is None or label is None or service.peer_id is not None:
+            return True
+        verdict = known.check(label, peer_id)
+        if verdict is Verdict.CHANGED and not self._accept_new_key:
+            emit(
+                Warned(
+                    f"Peer {peer_id} knows the id of {service.name}, but is not the provider known from before: "
+                    "if it was replaced, run again with --accept-new-key."
+                )
+            )
+            return False
+        if verdict is not Verdict.SAME:
+            known.remember(label, peer_id)
+        return True
+
+    # -- for both ----------------------------------------------------------------------------------------------------
+
+    async def ping(self, service: Service, count: int, within: float, emit: Emit) -> AsyncIterator[Pong]:
         """Measure the round trip to a provider of a service.
 
         Args:
             count: how many times.
             within: seconds for finding it.
+            emit: takes warnings.
 
         Raises:
             NotFound: no provider in time.
+            Refused: only peers that did not prove themselves, or that refused us.
         """
         connection = None
+        refusals: list[None] = []
         with trio.move_on_after(within):
-            connection = await self.meet(service)
+            connection = await self.meet(service, emit, lambda: refusals.append(None))
         if connection is None:
-            raise NotFound(f"Found no provider of {service.name} within {within:g} s.")
+            raise no_provider(service, within, bool(refusals))
         for turn in range(count):
             if turn:
                 await trio.sleep(PING_INTERVAL)
             round_trip = await connection.ping()
             address = str(connection.get_transport_addresses()[0])
             yield Pong(str(connection.peer_id), path_of(connection), address, round_trip * 1000)
-
-
-class _Meeting:
-    """Tries every candidate beside the others, again and again, until one answers."""
-
-    def __init__(self, host: Host, service: Service) -> None:
-        self.connection: MuxedConnection | None = None
-        self.met = trio.Event()
-        self._host = host
-        self._service = service
-        self._addresses: dict[str, tuple[str, ...]] = {}
-        self._news: dict[str, trio.Event] = {}
-
-    async def follow(self, source: Source, nursery: trio.Nursery) -> None:
-        """Take the candidates of one source as they come."""
-        with source.find(self._service) as channel:
-            async for candidate in channel:
-                known = self._addresses.get(candidate.peer_id)
-                if known is None and len(self._addresses) >= MAX_CANDIDATES:
-                    continue
-                # What was told last is tried first; what was given before may still be right.
-                merged = tuple(dict.fromkeys((*candidate.addresses, *(known or ()))))
-                self._addresses[candidate.peer_id] = merged[:MAX_ADDRESSES]
-                if known is not None:
-                    self._news[candidate.peer_id].set()
-                else:
-                    self._news[candidate.peer_id] = trio.Event()
-                    nursery.start_soon(self._try, candidate.peer_id)
-
-    async def _try(self, peer_id: str) -> None:
-        """Dial one candidate until it answers, sooner again when something new is known of it."""
-        pause = FIRST_PAUSE
-        while not self.met.is_set():
-            self._news[peer_id] = trio.Event()
-            try:
-                connection = await self._host.dial(peer_id, self._addresses[peer_id], DIAL_TIMEOUT)
-            except NotFound:
-                with trio.move_on_after(pause):
-                    await self._news[peer_id].wait()
-                    pause = FIRST_PAUSE
-                pause = min(2 * pause, LAST_PAUSE)
-            else:
-                if self.connection is not None:
-                    with trio.CancelScope(shield=True):
-                        await connection.close()
-                    return
-                self.connection = connection
-                self.met.set()
 
 
 @asynccontextmanager
@@ -171,14 +198,19 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
     Raises:
         HostError: an address cannot be listened on.
     """
-    async with trio.open_nursery() as nursery:
+    async with open_host(options.identity, options.listen) as host, trio.open_nursery() as nursery:
         sources: list[Source] = [Given()]
+        running: list[Mdns | Dht] = []
         if options.mdns:
-            mdns = Mdns()
-            sources.append(mdns)
-            nursery.start_soon(mdns.run)
+            running.append(Mdns())
+        if options.dht:
+            is_server = any(is_public(address) for address in host.addresses)
+            running.append(Dht(host, options.bootstrap, prefix=options.dht_prefix, server=is_server))
+        for source in running:
+            nursery.start_soon(source.run)
+        if options.rendezvous:
+            sources.append(Rendezvous(host, options.rendezvous))
         try:
-            async with open_host(options.identity, options.listen) as host:
-                yield Node(host, tuple(sources))
+            yield Node(host, (*sources, *running), options)
         finally:
             nursery.cancel_scope.cancel()

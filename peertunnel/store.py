@@ -35,6 +35,11 @@ def identity_path() -> Path:
     return home() / "identity.key"
 
 
+def known_peers_path() -> Path:
+    """Give the path of the file of the providers' keys that are known."""
+    return home() / "known_peers"
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Write a file with mode 0600, in place of the one that may be there; raises StoreError."""
     with _errors("write", path), _complete(path, data) as temporary:

@@ -18,6 +18,8 @@ from peertunnel.protocols.errors import LocalProtocolError
 ROOT_BYTES = 32
 TOPIC_BYTES = 32
 DAY = 86400  # seconds
+PROVIDERS = b"topic"  # providers announce themselves under this label
+SEEKERS = b"seekers"  # and consumers under this one while they look, for providers that can reach them
 _ID_SALT = b"peertunnel/v1/id"
 _ID_MEMORY = 64 * 1024  # KiB; RFC 9106 section 4, second recommended option: 64 MiB, three passes
 _ID_PASSES = 3
@@ -49,24 +51,26 @@ def root_of_secret(secret: bytes) -> bytes:
     return HKDF(SHA256(), ROOT_BYTES, salt=None, info=b"peertunnel/v1/link").derive(secret)
 
 
-def topic(root: bytes, day: int) -> bytes:
-    """Derive a day's topic (32 bytes) from a root secret; day is the unix time in seconds, divided by 86400."""
-    info = b"topic" + day.to_bytes(
-        8, signed=True
-    )  # a machine without a clock starts in 1970, the day after -1
+def topic(root: bytes, day: int, label: bytes = PROVIDERS) -> bytes:
+    """Derive a day's topic (32 bytes) from a root secret.
+
+    day: the unix time in seconds, divided by 86400. label: whether providers are found there, or seekers.
+    """
+    # A machine without a clock starts in 1970, the day after -1.
+    info = label + day.to_bytes(8, "big", signed=True)
     return HKDF(SHA256(), TOPIC_BYTES, salt=None, info=info).derive(root)
 
 
-def topics_to_publish(root: bytes, now: float) -> tuple[bytes, bytes]:
+def topics_to_publish(root: bytes, now: float, label: bytes = PROVIDERS) -> tuple[bytes, bytes]:
     """Give today's and tomorrow's topic, for a clock that is up to a day behind ours; now is the unix time."""
     today = int(now // DAY)
-    return topic(root, today), topic(root, today + 1)
+    return topic(root, today, label), topic(root, today + 1, label)
 
 
-def topics_to_search(root: bytes, now: float) -> tuple[bytes, bytes, bytes]:
+def topics_to_search(root: bytes, now: float, label: bytes = PROVIDERS) -> tuple[bytes, bytes, bytes]:
     """Give yesterday's, today's and tomorrow's topic; now is the unix time in seconds."""
     today = int(now // DAY)
-    return topic(root, today - 1), topic(root, today), topic(root, today + 1)
+    return topic(root, today - 1, label), topic(root, today, label), topic(root, today + 1, label)
 
 
 def go_peertunnel_topic(tunnel_id: str) -> bytes:

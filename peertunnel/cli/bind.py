@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     metavar="MULTIADDR",
     help="Where the other side is; repeatable.",
 )
+@click.option("--public", is_flag=True, help="The service is public: nobody proves anything.")
+@click.option("--accept-new-key", is_flag=True, help="Take a provider that has another key than before.")
 @tunnelid.option
 @options.shared()
 @click.pass_obj
@@ -36,6 +38,8 @@ def bind(
     local: "Endpoint | None",
     stdio: bool,
     peers: tuple[str, ...],
+    public: bool,
+    accept_new_key: bool,
     tunnel_id: tunnelid.TunnelId | None,
 ) -> None:
     """Reach a service that another machine offers with `pt tcp`.
@@ -54,7 +58,7 @@ def bind(
         tunnelid.required(tunnel_id)
     if peers:
         values.service(None, peers)  # whether they are one peer is told before the port is opened
-    service = values.soon(values.service, tunnel_id.text if tunnel_id else None, peers)
+    service = values.soon(values.service, tunnel_id.text if tunnel_id else None, peers, public)
 
     from peertunnel.cli.run import Session, run
     from peertunnel.endpoints import TcpEndpoint
@@ -63,4 +67,4 @@ def bind(
         await session.consume(service, local if port is None else TcpEndpoint(None, port))
 
     tunnelid.warn(tunnel_id, flags)
-    run(flags, story)
+    run(flags, story, accept_new_key=accept_new_key)

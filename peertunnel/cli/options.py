@@ -29,6 +29,11 @@ class Flags:
     wait: float | None = None  # seconds
     grace: float | None = None  # seconds
     mdns: bool | None = None
+    dht: bool | None = None
+    bootstrap: tuple[str, ...] = ()
+    dht_prefix: str | None = None
+    rendezvous: tuple[str, ...] = ()
+    via: tuple[str, ...] = ()
     p2p_listen: tuple[str, ...] = ()
     stdout_is_data: bool = False  # then words and JSON lines keep off it
 
@@ -45,6 +50,11 @@ class Flags:
             identity=self.identity,
             listen=self.p2p_listen or None,
             mdns=self.mdns,
+            dht=self.dht,
+            bootstrap=self.bootstrap or None,
+            dht_prefix=self.dht_prefix,
+            rendezvous=self.rendezvous or None,
+            via=self.via or None,
             wait=self.wait,
             grace=self.grace,
         )
@@ -92,6 +102,26 @@ _SHARED: dict[str, dict[str, Any]] = {
         "help": "How long tunnels may go on after Ctrl-C.  [5]",
     },
     "--mdns/--no-mdns": {"default": None, "help": "Find and be found on the local network.  [yes]"},
+    "--dht/--no-dht": {"default": None, "help": "Find and be found in the DHT.  [yes]"},
+    "--via": {
+        "metavar": "MULTIADDR",
+        "multiple": True,
+        "type": values.peer_place,
+        "help": "A `pt relay` to meet at; repeatable.",
+    },
+    "--bootstrap": {
+        "metavar": "MULTIADDR",
+        "multiple": True,
+        "type": values.entry,
+        "help": "Where the DHT is entered; repeatable.  [the public one]",
+    },
+    "--rendezvous": {
+        "metavar": "MULTIADDR",
+        "multiple": True,
+        "type": values.peer_place,
+        "help": "A rendezvous point to meet at; repeatable.",
+    },
+    "--dht-prefix": {"metavar": "PREFIX", "help": "The DHT's protocol prefix.  [/ipfs]"},
     "--identity": {"metavar": "FILE", "help": "The private key of this machine."},
     "--config": {"metavar": "FILE", "type": Path, "help": "The configuration file."},
     "--p2p-listen": {

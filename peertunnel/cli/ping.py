@@ -31,7 +31,7 @@ def ping(flags: options.Flags, peer: str | None, count: int, tunnel_id: tunnelid
     async def story(session: Session) -> None:
         wanted = service()
         async with session.node() as node:
-            async for pong in node.ping(wanted, count, session.config.wait):
+            async for pong in node.ping(wanted, count, session.config.wait, session.emit):
                 session.emit(pong)
 
     run(flags, story, graceful=False)

@@ -12,6 +12,7 @@ import trio
 
 from peertunnel import sockets
 from peertunnel.cli import output
+from peertunnel.cli.admission import Admission
 from peertunnel.cli.options import Flags
 from peertunnel.cli.totals import Totals
 from peertunnel.config import Config
@@ -19,7 +20,9 @@ from peertunnel.endpoints import Endpoint
 from peertunnel.errors import Interrupted, PeerTunnelError
 from peertunnel.events import Events, Listening, Warned
 from peertunnel.identity import Identity, load_identity
+from peertunnel.known import KnownPeers
 from peertunnel.protocols.service import Service
+from peertunnel.store import known_peers_path
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -35,6 +38,7 @@ class Session:
 
     config: Config
     identity: Identity
+    accept_new_key: bool = False
     emit: Events = field(default_factory=Events)
     stop: trio.Event = field(default_factory=trio.Event)
 
@@ -43,15 +47,30 @@ class Session:
         """Open a node as the settings say, under this machine's identity or another one."""
         from peertunnel.node import NodeOptions, open_node  # libp2p takes a second to load
 
-        who, config = identity or self.identity, self.config
-        async with open_node(NodeOptions(identity=who, listen=config.listen, mdns=config.mdns)) as node:
+        config = self.config
+        options = NodeOptions(
+            identity=identity or self.identity,
+            listen=config.listen,
+            mdns=config.mdns,
+            dht=config.dht,
+            bootstrap=config.entries,
+            dht_prefix=config.dht_prefix,
+            rendezvous=config.points,
+            known=KnownPeers(known_peers_path()),
+            accept_new_key=self.accept_new_key,
+        )
+        async with open_node(options) as node:
             yield node
 
-    async def provide(self, node: "Node", service: Service, target: Endpoint) -> None:
-        """Offer a service until the session is to stop."""
+    async def provide(self, node: "Node", service: Service, target: Endpoint, admission: Admission) -> None:
+        """Offer a service to those who may come in until the session is to stop."""
         from peertunnel.expose import expose
 
-        await expose(node, service, target, self.emit, grace=self.config.grace, stop=self.stop)
+        access = admission.access(self, service)
+        if admission.is_public:
+            self.emit(Warned("Anyone may connect: the service is public, and its id is told to everybody."))
+        grace = self.config.grace
+        await expose(node, service, target, self.emit, access=access, grace=grace, stop=self.stop)
 
     async def consume(self, service: Callable[[], Service], local: Endpoint | None) -> None:
         """Reach a service from a local endpoint, or stdin and stdout, until the session is to stop.
@@ -74,11 +93,13 @@ class Session:
 Story = Callable[[Session], Awaitable[None]]
 
 
-def run(flags: Flags, story: Story, *, advice: str = "", graceful: bool = True) -> None:
+def run(
+    flags: Flags, story: Story, *, advice: str = "", graceful: bool = True, accept_new_key: bool = False
+) -> None:
     """Run a story to its end.
 
     advice: what to run on the other machine. graceful: let the first signal only set the session's stop, and
-    the second one end everything at once.
+    the second one end everything at once. accept_new_key: take a provider that has another key than before.
 
     Raises what the story raises, perhaps in groups, and Interrupted when a signal ended it.
     """
@@ -89,7 +110,7 @@ def run(flags: Flags, story: Story, *, advice: str = "", graceful: bool = True) 
     identity = load_identity(config.identity)
 
     async def live() -> None:
-        session, totals = Session(config, identity), Totals()
+        session, totals = Session(config, identity, accept_new_key), Totals()
         session.emit.subscribe(totals)
         try:
             async with trio.open_nursery() as nursery:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from peertunnel.cli import options, values
+from peertunnel.cli.admission import Admission
+from peertunnel.cli.admission import options as admission_options
 
 if TYPE_CHECKING:
     from peertunnel.cli.run import Session
@@ -13,9 +15,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("port", type=values.port)
 @click.option("--qr", is_flag=True, help="Show the link as a QR code, too.")
+@admission_options
 @options.shared()
 @click.pass_obj
-def share(flags: options.Flags, port: int, qr: bool) -> None:
+def share(flags: options.Flags, port: int, qr: bool, admission: Admission) -> None:
     """Offer PORT of this machine, and print a link to it.
 
     The link holds the key and the addresses of this machine, so whoever has it finds the port. It stays
@@ -34,11 +37,12 @@ def share(flags: options.Flags, port: int, qr: bool) -> None:
         label = b"%d" % port
         secret = session.identity.for_service(b"link/" + label).seed[:SECRET_BYTES]
         async with session.node(session.identity.for_service(b"share/" + label)) as node:
-            link = Link(node.peer_id, port, _elsewhere(node.addresses), secret=secret)
+            known = None if admission.is_public else secret  # PortKey's links have none
+            link = Link(node.peer_id, port, _elsewhere(node.addresses), secret=known)
             session.emit(Shared(link.format()))
             if show:
                 show(link.format())
-            await session.provide(node, Service.from_link(link), TcpEndpoint(None, port))
+            await session.provide(node, Service.from_link(link), TcpEndpoint(None, port), admission)
 
     run(flags, story)
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from peertunnel.cli import options, tunnelid, values
+from peertunnel.cli.admission import Admission
+from peertunnel.cli.admission import options as admission_options
 from peertunnel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,11 +21,16 @@ PRIVILEGED_MOVE = 2000  # so 22 becomes 2022
 @click.option(
     "--target", type=values.target, metavar="HOST:PORT|unix:/PATH", help="Or the service's address."
 )
+@admission_options
 @tunnelid.option
 @options.shared()
 @click.pass_obj
 def tcp(
-    flags: options.Flags, port: int | None, target: "Endpoint | None", tunnel_id: tunnelid.TunnelId | None
+    flags: options.Flags,
+    port: int | None,
+    target: "Endpoint | None",
+    tunnel_id: tunnelid.TunnelId | None,
+    admission: Admission,
 ) -> None:
     """Offer a service of this machine, or one that it reaches.
 
@@ -35,19 +42,21 @@ def tcp(
     if (port is None) == (target is None):
         raise UsageError("Say what to offer, once.", hint="Give --port PORT or --target HOST:PORT.")
     given = tunnelid.required(tunnel_id)
-    service = values.soon(values.service, given.text)
+    service = values.soon(values.service, given.text, (), admission.is_public)
 
     from peertunnel.cli.run import Session, run
     from peertunnel.endpoints import TcpEndpoint
 
     async def story(session: Session) -> None:
         offered = service()
-        assert offered.root is not None
-        async with session.node(session.identity.for_service(offered.root)) as node:
-            await session.provide(node, offered, target or TcpEndpoint(None, port or 0))
+        secret = offered.root or offered.public_topic
+        assert secret is not None
+        async with session.node(session.identity.for_service(secret)) as node:
+            await session.provide(node, offered, target or TcpEndpoint(None, port or 0), admission)
 
     tunnelid.warn(given, flags)
-    run(flags, story, advice=f"pt bind --port {_free_choice(port)} {given.again}")
+    public = " --public" if admission.is_public else ""
+    run(flags, story, advice=f"pt bind --port {_free_choice(port)} {given.again}{public}")
 
 
 def _free_choice(port: int | None) -> int:

@@ -82,6 +82,25 @@ def peer_place(text: str) -> str:
     return text
 
 
+def peer_id(text: str) -> str:
+    """Read a peer id."""
+    from peertunnel.protocols.peerid import parse_peer_id
+
+    with _as_usage("Copy the one that pt info shows on the other machine."):
+        return parse_peer_id(text)
+
+
+def entry(text: str) -> str:
+    """Read a multiaddr of a peer, or a /dnsaddr that leads to some."""
+    from peertunnel.protocols.address import split_address
+
+    if not text.startswith("/dnsaddr/"):
+        return peer_place(text)
+    with _as_usage("Write it as /dnsaddr/bootstrap.example.org."):
+        split_address(text)
+    return text
+
+
 def link(text: str) -> "Link":
     """Read a pk:// link or a bare peer id."""
     from peertunnel.protocols.link import parse_link
@@ -90,13 +109,15 @@ def link(text: str) -> "Link":
         return parse_link(text)
 
 
-def service(tunnel_id: str | None, peers: Sequence[str] = ()) -> "Service":
+def service(tunnel_id: str | None, peers: Sequence[str] = (), is_public: bool = False) -> "Service":
     """Give the service that a tunnel id, addresses of its peer, or both lead to. The id takes 0.2 s or so."""
     from peertunnel.protocols.service import Service
 
     with _as_usage("A tunnel id is any text, and all addresses are those of one peer."):
         if tunnel_id is None:
             return Service.from_addresses(peers)
+        if is_public:
+            return Service.public(tunnel_id).with_addresses(peers)
         return Service.from_id(tunnel_id).with_addresses(peers)
 
 

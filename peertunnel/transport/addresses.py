@@ -1,5 +1,6 @@
 """From the addresses that we listen on to the ones that others can dial."""
 
+import ipaddress
 from collections.abc import Callable, Collection, Iterable
 
 from peertunnel.interfaces import InterfaceAddress, IPAddress, interface_addresses
@@ -29,6 +30,17 @@ def dialable(
         if version == ip.version
     ]
     return tuple(dict.fromkeys(explicit + expanded))
+
+
+def is_public(address: str) -> bool:
+    """Tell whether a multiaddr is one that the whole internet reaches: global IPv4.
+
+    A global IPv6 address usually stands behind a firewall that lets nobody in.
+    """
+    match address.split("/"):
+        case ["", "ip4", ip, "tcp", *_]:
+            return ipaddress.IPv4Address(ip).is_global
+    return False
 
 
 def _worthwhile(addresses: Iterable[InterfaceAddress]) -> list[IPAddress]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 import trio
 
 from peertunnel import sockets
+from peertunnel.access import Access
 from peertunnel.bind import bind
 from peertunnel.endpoints import TcpEndpoint
 from peertunnel.events import Event, Ready
@@ -89,7 +90,8 @@ async def pair(target_port: int, wait: float = PATIENCE, grace: float = 0.0) -> 
 
         async def provide() -> None:
             endpoint, stop = TcpEndpoint(None, target_port), joined.stop_provider
-            await expose(provider, service, endpoint, joined.provider_log, grace=grace, stop=stop)
+            log, everybody = joined.provider_log, Access(is_public=True)
+            await expose(provider, service, endpoint, log, access=everybody, grace=grace, stop=stop)
 
         listeners = await sockets.listen(TcpEndpoint("127.0.0.1", 0))
 

@@ -9,6 +9,7 @@ import trio
 from libp2p.identity.identify import identify
 
 from peertunnel import sockets
+from peertunnel.access import Access
 from peertunnel.bind import REOPEN_PAUSES, bind
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.discovery.given import Given
@@ -142,7 +143,8 @@ async def provider(identity: Identity, place: str, port: int) -> AsyncIterator[t
 
         async def provide() -> None:
             service = Service.from_addresses(running.addresses)
-            await expose(running, service, TcpEndpoint(None, port), Log(), grace=0, stop=trio.Event())
+            endpoint, everybody = TcpEndpoint(None, port), Access(is_public=True)
+            await expose(running, service, endpoint, Log(), access=everybody, grace=0, stop=trio.Event())
 
         nursery.start_soon(provide)
         yield running.addresses
@@ -201,7 +203,7 @@ async def test_what_one_source_tells_does_not_displace_what_another_told() -> No
             return receive
 
     async with node() as there, open_host(Identity.ephemeral(), ()) as host:
-        here = Node(host, (Given(), Misleading()))
+        here = Node(host, (Given(), Misleading()), NodeOptions(identity=Identity.ephemeral()))
         with trio.fail_after(PATIENCE):
-            connection = await here.meet(Service.from_addresses(there.addresses))
+            connection = await here.meet(Service.from_addresses(there.addresses), Log(), lambda: None)
         assert str(connection.peer_id) == there.peer_id

@@ -1,0 +1,101 @@
+"""How many proofs may fail: one budget per service, since peer ids are free, shared fairly among where callers come from.
+
+Every attempt takes a token before anything is computed, and gets it back when it succeeds. Tokens come back slowly, and
+the more slowly the more attempts have failed of late. Whoever waits from where the fewest have failed comes first, so a
+flood from one place does not hold up the others.
+"""
+
+import ipaddress
+from collections import OrderedDict
+
+import trio
+
+BURST = 16  # attempts that may fail at once: people mistype, and programs restart in groups
+FIRST_INTERVAL = 0.1  # seconds until a token comes back
+LAST_INTERVAL = (
+    1.0  # seconds, after many failures: 30 million guesses a year, of 2**50 at the least for a good id
+)
+STEP = 16  # failures that double the interval
+QUIET = 60.0  # seconds without a failure, after which all is forgotten
+MAX_PLACES = 1024  # places whose failures are counted
+
+
+def place_of(remote: tuple[str, int] | None) -> str:
+    """Name the network a caller is in: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has."""
+    if remote is None:
+        return "relayed"
+    ip = ipaddress.ip_address(remote[0].partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)
+
+
+class Budget:
+    """The failed proofs that a service can bear."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self._tokens = float(BURST)
+        self._counted_at = trio.current_time()
+        self._failed_at = self._counted_at
+        self._recent = 0
+        self._places: OrderedDict[str, int] = OrderedDict()
+        self._waiting: list[tuple[str, trio.Event]] = []
+
+    async def take(self, place: str) -> None:
+        """Wait for a token, which is lost unless `give_back` returns it."""
+        turn = trio.Event()
+        entry = (place, turn)
+        self._waiting.append(entry)
+        try:
+            while not turn.is_set():
+                self._refill()
+                if self._tokens >= 1:
+                    self._tokens -= 1
+                    self._next().set()
+                else:
+                    with trio.move_on_after((1 - self._tokens) * self._interval):
+                        await turn.wait()
+        except trio.Cancelled:
+            if turn.is_set():
+                self._tokens += 1
+            raise
+        finally:
+            if entry in self._waiting:
+                self._waiting.remove(entry)
+
+    def give_back(self, place: str) -> None:
+        """Note that an attempt has succeeded."""
+        self._tokens = min(BURST, self._tokens + 1)
+        self._places.pop(place, None)
+
+    def fail(self, place: str) -> None:
+        """Note that an attempt has failed."""
+        self._refill()
+        self.failures += 1
+        self._recent += 1
+        self._failed_at = trio.current_time()
+        self._places[place] = self._places.pop(place, 0) + 1
+        if len(self._places) > MAX_PLACES:
+            self._places.popitem(last=False)
+
+    @property
+    def _interval(self) -> float:
+        """Seconds until a token comes back."""
+        return min(FIRST_INTERVAL * 2.0 ** (self._recent // STEP), LAST_INTERVAL)
+
+    def _refill(self) -> None:
+        now = trio.current_time()
+        self._tokens = min(BURST, self._tokens + (now - self._counted_at) / self._interval)
+        self._counted_at = now
+        if now - self._failed_at > QUIET:
+            self._recent = 0
+            self._places.clear()
+
+    def _next(self) -> trio.Event:
+        """Choose who comes next, and take it off the list."""
+        entry = min(self._waiting, key=lambda waiting: self._places.get(waiting[0], 0))
+        self._waiting.remove(entry)
+        return entry[1]

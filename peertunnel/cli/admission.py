@@ -1,0 +1,84 @@
+"""Who may come in, as a provider's command line says it: --allow, --allowed-peers, --ask and --public."""
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from peertunnel.cli import values
+from peertunnel.errors import UsageError
+
+if TYPE_CHECKING:
+    from peertunnel.access import Access
+    from peertunnel.cli.run import Session
+    from peertunnel.protocols.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What was given on the command line."""
+
+    allow: tuple[str, ...] = ()
+    allowed_peers: Path | None = None
+    ask: bool = False
+    is_public: bool = False
+
+    def access(self, session: "Session", service: "Service") -> "Access":
+        """Give the provider's rules; raises StoreError for a list that can't be read."""
+        from peertunnel.access import Access
+        from peertunnel.allowed import Allowed
+        from peertunnel.cli.asking import Owner
+
+        named = bool(self.allow) or self.allowed_peers is not None
+        allowed = Allowed(self.allow, self.allowed_peers) if named else None
+        ask = Owner(service, session.emit).ask if self.ask else None
+        return Access(self.is_public, allowed, ask)
+
+
+def options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options, and call the command with admission: an Admission; raises UsageError."""
+
+    @functools.wraps(command)
+    def with_admission(
+        *args: Any,
+        allow: tuple[str, ...],
+        allowed_peers: Path | None,
+        ask: bool,
+        public: bool,
+        **rest: Any,
+    ) -> Any:
+        if public and (allow or allowed_peers or ask):
+            raise UsageError(
+                "A public service lets everybody in.", hint="Leave out --public, or --allow and --ask."
+            )
+        if ask and not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError(
+                "There is no terminal to ask at.", hint="Name the peers with --allow or --allowed-peers."
+            )
+        return command(*args, admission=Admission(allow, allowed_peers, ask, public), **rest)
+
+    for option in reversed(
+        (
+            click.option(
+                "--allow",
+                multiple=True,
+                type=values.peer_id,
+                metavar="PEERID",
+                help="Let only this peer in, even without the id; repeatable.",
+            ),
+            click.option(
+                "--allowed-peers",
+                type=Path,
+                metavar="FILE",
+                help="Let only the peers in this file in, one a line; changes count at once.",
+            ),
+            click.option("--ask", is_flag=True, help="Ask here about each new peer that knows the id."),
+            click.option("--public", is_flag=True, help="Let everybody in: the id is no secret then."),
+        )
+    ):
+        with_admission = option(with_admission)
+    return with_admission

@@ -1,0 +1,59 @@
+"""Asking the provider's owner, at the terminal, whether a peer may come in."""
+
+import sys
+
+import click
+import trio
+
+from peertunnel.events import Emit, Warned
+from peertunnel.known import KnownPeers, Verdict
+from peertunnel.protocols.service import Service
+from peertunnel.store import home
+
+ANSWER_TIME = 55.0  # seconds to answer, after which it is no; the peer waits for 60
+
+
+class Owner:
+    """Asks about one peer at a time, and remembers: yes for good, no until the program ends.
+
+    Args:
+        service: what the peer wants.
+        emit: takes a warning when nobody has answered.
+    """
+
+    def __init__(self, service: Service, emit: Emit) -> None:
+        self._service = service
+        self._emit = emit
+        self._accepted = KnownPeers(home() / "accepted_peers")
+        self._refused: set[str] = set()
+        self._turn = trio.Lock()
+
+    async def ask(self, peer_id: str) -> bool:
+        """Return whether a peer may come in."""
+        label = self._service.label_to_know
+        if label is None or peer_id in self._refused:
+            return False
+        async with self._turn:
+            if self._accepted.check(label, peer_id) is Verdict.SAME:
+                return True
+            if peer_id in self._refused:
+                return False
+            question = f"Peer {peer_id} knows the id of {self._service.name}. Let it in? [y/N] "
+            answer: str | None = None
+            with trio.move_on_after(ANSWER_TIME):
+                click.echo(question, err=True, nl=False)
+                answer = await _read_line()
+            if answer is None:
+                self._emit(Warned(f"Nobody answered for peer {peer_id}: it was not let in."))
+                return False
+            if answer.strip().lower() not in ("y", "yes"):
+                self._refused.add(peer_id)
+                return False
+            self._accepted.remember(label, peer_id)
+            return True
+
+
+async def _read_line() -> str:
+    """Read a line from the terminal; what is typed while nobody asks stays for the next question."""
+    await trio.lowlevel.wait_readable(sys.stdin.fileno())
+    return sys.stdin.readline()

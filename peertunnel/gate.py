@@ -1,0 +1,122 @@
+"""A provider's gate: whose streams are taken, on every stream; who is sent away; and who may no longer stay."""
+
+import trio
+
+from peertunnel.access import Access
+from peertunnel.auth import Authenticator
+from peertunnel.events import Emit, ProofsFailed, Warned
+from peertunnel.meeting import Meeting
+from peertunnel.node import Node
+from peertunnel.protocols.auth import PROTOCOL as AUTH
+from peertunnel.protocols.auth import Role
+from peertunnel.protocols.service import Service
+from peertunnel.transport.yamux import MuxedConnection
+
+SEEKER_PAUSE = 30.0  # seconds between tries at a consumer that does not answer: it dials, too
+LOOK = 1.0  # seconds between looks at the list of allowed peers and at who has not proven itself
+MAX_UNPROVEN = 256  # connections of peers that have not proven themselves; the oldest go first
+UNPROVEN_TIME = 30.0  # seconds after which such a connection is closed unless it is in use
+
+
+class Gate:
+    """Decides for one service.
+
+    Args:
+        node: provides it.
+        service: what is provided.
+        access: the rules.
+        emit: takes ProofsFailed, at most one a second, and warnings.
+    """
+
+    def __init__(self, node: Node, service: Service, access: Access, emit: Emit) -> None:
+        self._node = node
+        self._service = service
+        self._access = access
+        self._emit = emit
+        self._failed = self._told = 0
+        self._last = ("", "")
+        self._seen: dict[MuxedConnection, float] = {}
+        self._authenticator: Authenticator | None = None
+        if service.root is not None:
+            self._authenticator = Authenticator(
+                node.host,
+                Role.PROVIDER,
+                service.root,
+                on_proven=lambda connection: None,
+                on_failed=self._note_failure,
+                decide=access.decide,
+                may_prove=access.may_prove,
+            )
+
+    def admits(self, connection: MuxedConnection) -> bool:
+        """Return whether a stream on this connection is taken."""
+        is_proven = self._authenticator is not None and connection in self._authenticator.proven
+        return is_proven or self._access.admits_unproven(str(connection.peer_id))
+
+    async def run(self) -> None:
+        """Let peers prove themselves, and close the connections of those that may not stay, until cancelled."""
+        if self._authenticator is not None:
+            self._node.host.serve(AUTH, self._authenticator.accept)
+        try:
+            while True:
+                await trio.sleep(LOOK)
+                self._tell_failures()
+                self._revoke()
+                self._send_away_strangers()
+        finally:
+            self._node.host.stop_serving(AUTH)
+
+    async def reach_out(self) -> None:
+        """Connect to consumers that seek the service and may not reach us, until cancelled."""
+        authenticator = self._authenticator
+        if authenticator is None:
+            return
+
+        def wants(peer_id: str) -> bool:
+            is_here = any(str(proven.peer_id) == peer_id for proven in authenticator.proven)
+            return not is_here and self._access.may_prove(peer_id)
+
+        wanted = self._service.seekers()
+        await Meeting(
+            self._node.host, self._node.sources, wanted, authenticator, wants=wants, last_pause=SEEKER_PAUSE
+        ).run()
+
+    # -- failures -------------------------------------------------------------------------------------------------
+
+    def _note_failure(self, peer_id: str, place: str) -> None:
+        self._failed += 1
+        self._last = (peer_id, place)
+
+    def _tell_failures(self) -> None:
+        if self._failed > self._told:
+            self._told = self._failed
+            self._emit(ProofsFailed(self._failed, *self._last))
+
+    # -- who may stay ---------------------------------------------------------------------------------------------
+
+    def _revoke(self) -> None:
+        """Close the connections of peers that have been taken off the list, tunnels and all."""
+        before = [connection for connection in self._node.host.all_connections() if self.admits(connection)]
+        if not self._access.has_changed():
+            return
+        for connection in before:
+            if not self._access.may_prove(str(connection.peer_id)):
+                self._emit(
+                    Warned(f"Peer {connection.peer_id} may no longer connect: its tunnels are closed.")
+                )
+                if self._authenticator is not None:
+                    self._authenticator.proven.discard(connection)
+                self._node.host.nursery.start_soon(connection.close)
+
+    def _send_away_strangers(self) -> None:
+        """Close what is not in use after a while, and the oldest when there are too many."""
+        now = trio.current_time()
+        strangers = [
+            c for c in self._node.host.all_connections() if not c.is_initiator and not self.admits(c)
+        ]
+        self._seen = {connection: self._seen.get(connection, now) for connection in strangers}
+        strangers.sort(key=lambda connection: self._seen[connection])
+        for place, connection in enumerate(strangers):
+            is_late = now - self._seen[connection] > UNPROVEN_TIME and not connection.has_streams
+            if is_late or len(strangers) - place > MAX_UNPROVEN:
+                self._node.host.nursery.start_soon(connection.close)

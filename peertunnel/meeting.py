@@ -1,0 +1,163 @@
+"""How two ends of a service meet: every candidate is tried beside the others, again and again, and has to prove itself.
+
+Both ends announce and both search: a consumer looks for providers and lets providers find it meanwhile; a provider looks
+for consumers that seek it. Whoever can reach the other dials. A candidate that is dead, slow or a stranger costs nothing
+but its own attempt.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from peertunnel.discovery import Source
+from peertunnel.errors import NotFound, Refused
+from peertunnel.host import Host
+from peertunnel.protocols.service import Service
+from peertunnel.transport.dialer import MAX_ADDRESSES
+from peertunnel.transport.yamux import MuxedConnection
+
+DIAL_TIMEOUT = 5.0  # seconds for one try at a candidate; all its addresses are tried side by side
+FIRST_PAUSE = 0.1  # seconds before a candidate that did not answer is tried again
+LAST_PAUSE = 1.0  # seconds between tries in the end, so that a provider that returns serves again within 3 s
+REFUSED_PAUSE = 1.0  # seconds before a candidate that did not prove itself is tried again, doubling
+LAST_REFUSED_PAUSE = 30.0  # seconds in the end; it may be ours by then, with another id
+MAX_CANDIDATES = 1024  # peers that are remembered; one that has failed makes room for a new one
+MAX_TRIES = 128  # of them tried at a time; a stranger that stalls takes 9 s
+
+
+class Prover(Protocol):
+    """Has a peer prove itself."""
+
+    async def prove(self, connection: MuxedConnection) -> None:
+        """Check the peer at the other end of a connection; raises NotFound if it is lost, and Refused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NoProof:
+    """Takes whoever answers, for services that are public or that go by the provider's key alone.
+
+    on_proven: called with each connection.
+    """
+
+    on_proven: Callable[[MuxedConnection], None]
+
+    async def prove(self, connection: MuxedConnection) -> None:
+        """Pass a connection on."""
+        self.on_proven(connection)
+
+
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """A peer to try."""
+
+    addresses: tuple[str, ...]
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    news: trio.Event = field(default_factory=trio.Event)
+    has_failed: bool = False
+
+
+class Meeting:
+    """A search for the other ends of a service.
+
+    Args:
+        host: dials.
+        sources: name the candidates.
+        wanted: what to look for: the service, or for a provider its seekers.
+        prover: checks who answers, and passes on who is right.
+        wants: whether a peer is still worth a try, asked before each one.
+        on_refused: called when a candidate answered and did not prove itself.
+        last_pause: seconds between tries at a candidate that does not answer, in the end.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        sources: tuple[Source, ...],
+        wanted: Service,
+        prover: Prover,
+        *,
+        wants: Callable[[str], bool] = lambda peer_id: True,
+        on_refused: Callable[[], None] = lambda: None,
+        last_pause: float = LAST_PAUSE,
+    ) -> None:
+        self._host = host
+        self._sources = sources
+        self._wanted = wanted
+        self._prover = prover
+        self._wants = wants
+        self._on_refused = on_refused
+        self._last_pause = last_pause
+        self._candidates: dict[str, _Candidate] = {}
+        self._tries = trio.Semaphore(MAX_TRIES)
+
+    async def run(self) -> None:
+        """Search until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for source in self._sources:
+                nursery.start_soon(self._follow, source, nursery)
+            await trio.sleep_forever()
+
+    async def _follow(self, source: Source, nursery: trio.Nursery) -> None:
+        """Take the candidates of one source as they come."""
+        with source.find(self._wanted) as channel:
+            async for found in channel:
+                if found.peer_id == self._host.peer_id:
+                    continue
+                known = self._candidates.get(found.peer_id)
+                if known is not None:
+                    # What was told last is tried first; what was given before may still be right.
+                    merged = dict.fromkeys((*found.addresses, *known.addresses))
+                    known.addresses = tuple(merged)[:MAX_ADDRESSES]
+                    known.news.set()
+                elif self._has_room():
+                    self._candidates[found.peer_id] = _Candidate(found.addresses[:MAX_ADDRESSES])
+                    nursery.start_soon(self._try_on, found.peer_id)
+
+    def _has_room(self) -> bool:
+        """Return whether there is room for one more, which may be that of one that has failed."""
+        if len(self._candidates) < MAX_CANDIDATES:
+            return True
+        failed = [peer_id for peer_id, candidate in self._candidates.items() if candidate.has_failed]
+        if failed:
+            self._candidates.pop(random.choice(failed)).scope.cancel()
+        return bool(failed)
+
+    async def _try_on(self, peer_id: str) -> None:
+        """Try one candidate for as long as it is wanted, sooner again when something new is known of it."""
+        candidate = self._candidates[peer_id]
+        with candidate.scope:
+            absent, refused = FIRST_PAUSE, REFUSED_PAUSE
+            while True:
+                candidate.news = trio.Event()
+                pause = self._last_pause
+                if self._wants(peer_id):
+                    try:
+                        async with self._tries:
+                            await self._try(peer_id, candidate.addresses)
+                        absent, refused = FIRST_PAUSE, REFUSED_PAUSE
+                    except NotFound:
+                        pause, absent = absent, min(2 * absent, self._last_pause)
+                        candidate.has_failed = True
+                    except Refused:
+                        self._on_refused()
+                        pause, refused = refused, min(2 * refused, LAST_REFUSED_PAUSE)
+                        candidate.has_failed = True
+                with trio.move_on_after(pause):
+                    await candidate.news.wait()
+                    absent = FIRST_PAUSE
+
+    async def _try(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+        """Dial a candidate, and have it prove itself; raises NotFound and Refused."""
+        connection = await self._host.dial(peer_id, addresses, DIAL_TIMEOUT)
+        is_met = False
+        try:
+            await self._prover.prove(connection)
+            is_met = True
+        finally:
+            if not is_met:
+                with trio.CancelScope(shield=True):
+                    await connection.close()

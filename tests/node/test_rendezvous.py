@@ -1,0 +1,371 @@
+"""Providers and consumers at rendezvous points, over real connections on loopback."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from multiaddr import Multiaddr
+
+from peertunnel.discovery import Announcement, Candidate, rendezvous
+from peertunnel.discovery.rendezvous import Rendezvous
+from peertunnel.discovery.rendezvous_point import Point, Refusal, addresses_of
+from peertunnel.discovery.rendezvous_server import RendezvousServer
+from peertunnel.host import Host, open_host
+from peertunnel.identity import Identity
+from peertunnel.peers import Answer, RequestError
+from peertunnel.protocols.address import AddressError
+from peertunnel.protocols.record import Form, PeerRecord, seal
+from peertunnel.protocols.rendezvous import (
+    DEFAULT_TTL,
+    PROTOCOL,
+    Discover,
+    Discovered,
+    Register,
+    Registered,
+    Status,
+    decode,
+    encode,
+)
+from peertunnel.protocols.service import Service
+from peertunnel.protocols.topic import cid
+
+LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
+PLACES = ("/ip4/192.0.2.7/tcp/1", "/ip4/192.0.2.7/tcp/2")
+SERVICE = Service("a service", b"r" * 32)
+PATIENCE = 20  # seconds, on a busy machine
+RECOVERY = 10  # seconds in which what has returned is to be found again
+
+
+@asynccontextmanager
+async def host(listen: tuple[str, ...] = (), seed: bytes = b"") -> AsyncIterator[Host]:
+    async with open_host(Identity(seed) if seed else Identity.ephemeral(), listen) as running:
+        yield running
+
+
+@asynccontextmanager
+async def point(listen: tuple[str, ...] = LOOPBACK) -> AsyncIterator[tuple[Host, RendezvousServer]]:
+    """Run a rendezvous point, the same one each time."""
+    async with host(listen, b"p" * 32) as running, trio.open_nursery() as nursery:
+        server = RendezvousServer(running)
+        await nursery.start(server.run)
+        yield running, server
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def source(peers: Host, *points: str) -> AsyncIterator[Rendezvous]:
+    async with trio.open_nursery() as nursery:
+        found = Rendezvous(peers, points)
+        nursery.start_soon(found.run)
+        yield found
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def announced(
+    peers: Host, *points: str, addresses: Callable[[], tuple[str, ...]] | None = None
+) -> AsyncIterator[None]:
+    """Announce the service's topics of the first day until the block ends."""
+    told = addresses or (lambda: tuple(f"{place}/p2p/{peers.peer_id}" for place in PLACES))
+    announcement = Announcement(peers.peer_id, told, lambda: SERVICE.topics_to_publish(0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Rendezvous(peers, points).announce, announcement)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    deadline = trio.current_time() + seconds
+    while not condition():
+        assert trio.current_time() < deadline
+        await trio.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topics of the day are those of 1970."""
+    monkeypatch.setattr("peertunnel.discovery.rendezvous.time.time", lambda: 0.0)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look and ask ten times a second."""
+    monkeypatch.setattr(rendezvous, "_LOOK", 0.1)
+    monkeypatch.setattr(rendezvous, "_POLL", 0.1)
+
+
+def candidate(peers: Host, *places: str) -> Candidate:
+    addresses = tuple(f"{place}/p2p/{peers.peer_id}" for place in places or PLACES)
+    return Candidate(peers.peer_id, addresses, "rendezvous")
+
+
+async def test_a_provider_is_found_whoever_comes_first() -> None:
+    async with (
+        point() as (server, _),
+        host() as provider,
+        host() as consumer,
+        source(consumer, *server.addresses) as found,
+    ):
+        with trio.fail_after(PATIENCE), found.find(SERVICE) as early:
+            async with announced(provider, *server.addresses):
+                assert await early.receive() == candidate(provider)
+                with found.find(SERVICE) as late:
+                    assert await late.receive() == candidate(provider)
+
+
+async def test_what_is_sought_before_it_runs_is_found_then() -> None:
+    async with point() as (server, _), host() as provider, host() as consumer:
+        found = Rendezvous(consumer, server.addresses)
+        with found.find(SERVICE) as candidates:
+            async with trio.open_nursery() as nursery, announced(provider, *server.addresses):
+                nursery.start_soon(found.run)
+                with trio.fail_after(PATIENCE):
+                    assert await candidates.receive() == candidate(provider)
+                nursery.cancel_scope.cancel()
+
+
+async def test_who_announces_withdraws_at_the_end() -> None:
+    async with point() as (server, book), host() as provider:
+        async with announced(provider, *server.addresses):
+            await until(lambda: book.book.size == 2)
+        assert book.book.size == 0
+
+
+@pytest.mark.usefixtures("quick")
+async def test_new_addresses_are_told_at_once_and_others_are_not_told_again() -> None:
+    addresses = [[PLACES[0]]]
+    async with point() as (server, book), host() as provider, host() as consumer:
+        told = lambda: tuple(f"{place}/p2p/{provider.peer_id}" for place in addresses[-1])
+        at = server.addresses
+        async with source(consumer, *at) as found, announced(provider, *at, addresses=told):
+            with found.find(SERVICE) as candidates:
+                with trio.fail_after(PATIENCE):
+                    assert await candidates.receive() == candidate(provider, PLACES[0])
+                addresses.append([PLACES[1]])
+                with trio.fail_after(RECOVERY):
+                    assert await candidates.receive() == candidate(provider, PLACES[1])
+                polls = book.answers["discover", "ok"]
+                await until(lambda: book.answers["discover", "ok"] > polls + 4)
+                with pytest.raises(trio.WouldBlock):
+                    candidates.receive_nowait()
+
+
+async def test_a_provider_that_has_been_restarted_is_found_again() -> None:
+    async with (
+        point() as (server, _),
+        host() as consumer,
+        source(consumer, *server.addresses) as found,
+    ):
+        with found.find(SERVICE) as candidates:
+            for _ in range(2):
+                async with host(seed=b"s" * 32) as provider, announced(provider, *server.addresses):
+                    with trio.fail_after(RECOVERY):
+                        assert await candidates.receive() == candidate(provider)
+
+
+async def test_a_point_that_has_lost_its_memory_is_told_again() -> None:
+    async with host() as provider, host() as consumer:
+        async with point() as (server, _):
+            places = server.addresses
+            listen = tuple(place.partition("/p2p/")[0] for place in places)
+        async with source(consumer, *places) as found, announced(provider, *places):
+            with found.find(SERVICE) as candidates:
+                for number in range(2):
+                    async with point(listen) as (_, book):
+                        await until(lambda: book.book.size == 2)
+                        if not number:
+                            with trio.fail_after(PATIENCE):
+                                assert await candidates.receive() == candidate(provider)
+                        await until(lambda: book.answers["discover", "ok"] > 1)
+
+
+async def test_one_point_is_enough() -> None:
+    async with point() as (server, _), host() as provider, host() as consumer:
+        away = f"/ip4/127.0.0.1/tcp/1/p2p/{Identity.ephemeral().peer_id}"
+        both = (away, *server.addresses)
+        async with source(consumer, *both) as found, announced(provider, *both):
+            with trio.fail_after(PATIENCE), found.find(SERVICE) as candidates:
+                assert await candidates.receive() == candidate(provider)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_who_searches_does_not_find_itself() -> None:
+    async with (
+        point() as (server, book),
+        host() as both,
+        source(both, *server.addresses) as found,
+        announced(both, *server.addresses),
+    ):
+        with found.find(SERVICE) as candidates:
+            await until(lambda: book.book.size == 2 and book.answers["discover", "ok"] > 6)
+            with pytest.raises(trio.WouldBlock):
+                candidates.receive_nowait()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_another_service_is_not_found() -> None:
+    async with (
+        point() as (server, book),
+        host() as provider,
+        host() as consumer,
+        source(consumer, *server.addresses) as found,
+        announced(provider, *server.addresses),
+    ):
+        await until(lambda: book.book.size == 2)
+        pinned = Service("pinned", SERVICE.root, peer_id=consumer.peer_id)
+        with found.find(Service("other", b"o" * 32)) as other, found.find(pinned) as wrong:
+            await until(lambda: book.answers["discover", "ok"] > 8)
+            for candidates in (other, wrong):
+                with pytest.raises(trio.WouldBlock):
+                    candidates.receive_nowait()
+
+
+async def test_where_nothing_can_be_found_the_channel_ends_at_once() -> None:
+    async with host() as consumer, source(consumer, *LOOPBACK[:0]) as nowhere:
+        with nowhere.find(SERVICE) as candidates, pytest.raises(trio.EndOfChannel):
+            candidates.receive_nowait()
+        away = Rendezvous(consumer, (f"{PLACES[0]}/p2p/{Identity.ephemeral().peer_id}",))
+        pinned = Service.from_addresses([f"{PLACES[0]}/p2p/{consumer.peer_id}"])
+        with away.find(pinned) as candidates, pytest.raises(trio.EndOfChannel):
+            candidates.receive_nowait()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_search_ends_with_its_channel() -> None:
+    async with (
+        point() as (server, book),
+        host() as consumer,
+        source(consumer, *server.addresses) as found,
+    ):
+        with found.find(SERVICE):
+            await until(lambda: book.answers["discover", "ok"] > 1)
+        nursery = found._nursery
+        assert nursery is not None
+        await until(lambda: not nursery.child_tasks)
+
+
+async def test_a_point_needs_a_peer_id() -> None:
+    async with host() as peers:
+        with pytest.raises(AddressError):
+            Rendezvous(peers, LOOPBACK)
+
+
+async def test_addresses_of_this_machine_are_told_to_points_on_it_only() -> None:
+    async with host() as peers:
+        own = (f"/ip4/127.0.0.1/tcp/7/p2p/{peers.peer_id}", f"{PLACES[0]}/p2p/{peers.peer_id}")
+        here = Point(peers, "", (f"/ip4/127.0.0.1/tcp/1/p2p/{peers.peer_id}",))
+        there = Point(peers, "", (f"/ip4/198.51.100.1/tcp/1/p2p/{peers.peer_id}",))
+        raw = [Multiaddr(place).to_bytes() for place in ("/ip4/127.0.0.1/tcp/7", PLACES[0])]
+        assert rendezvous._worth_telling(here, own) == tuple(raw)
+        assert rendezvous._worth_telling(there, own) == (raw[1],)
+
+
+async def test_what_is_told_fits_a_record() -> None:
+    async with host() as peers:
+        names = [
+            f"/dns4/{'.'.join(['n' * 60] * 4)}{number}/tcp/1/p2p/{peers.peer_id}" for number in range(100)
+        ]
+        told = rendezvous._worth_telling(Point(peers, "", PLACES), tuple(names))
+        assert 10 < len(told) < 20
+        seal(PeerRecord(peers.peer_id, 1, told), peers.sign)
+
+
+def test_addresses_that_make_no_sense_are_passed_over() -> None:
+    owner, other = Identity.ephemeral().peer_id, Identity.ephemeral().peer_id
+    raw = [
+        Multiaddr(f"{PLACES[0]}/p2p/{owner}").to_bytes(),
+        Multiaddr(f"{PLACES[0]}/p2p/{other}").to_bytes(),
+        Multiaddr(PLACES[0]).to_bytes(),
+        Multiaddr(f"/p2p/{owner}").to_bytes(),
+        b"",
+        b"\xff\xff\xff",
+        Multiaddr(PLACES[1]).to_bytes(),
+    ]
+    expected = tuple(f"{place}/p2p/{owner}" for place in PLACES)
+    assert addresses_of(PeerRecord(owner, 1, tuple(raw))) == expected
+    many = itertools.repeat(Multiaddr(PLACES[0]).to_bytes(), 10**3)
+    assert len(addresses_of(PeerRecord(owner, 1, tuple(many)))) == 1
+
+
+@asynccontextmanager
+async def answering(answer: Answer) -> AsyncIterator[tuple[Point, Host]]:
+    """Give a point that answers in a way of its own, and who asks it."""
+    async with host(LOOPBACK) as server, host() as client:
+        server.answer(PROTOCOL, answer, limit=10**5)
+        yield Point(client, server.peer_id, server.addresses), client
+
+
+async def test_a_point_that_wants_the_legacy_form_gets_it_and_is_not_asked_twice() -> None:
+    asked: list[Form] = []
+
+    def answer(_: object, data: bytes) -> bytes:
+        message = decode(data)
+        assert isinstance(message, Register)
+        asked.append(form := next(form for form in Form if form.value[1] in message.envelope))
+        known = form is Form.LEGACY
+        return encode(Registered(Status.OK, 60) if known else Registered(Status.INVALID_SIGNED_PEER_RECORD))
+
+    async with answering(answer) as (point, client):
+        record = PeerRecord(client.peer_id, 1, ())
+        assert [await point.register("a", record) for _ in range(2)] == [60, 60]
+        assert asked == [Form.STANDARD, Form.LEGACY, Form.LEGACY]
+
+
+async def test_a_refusal_has_its_reason() -> None:
+    refused = encode(Registered(Status.UNAVAILABLE, reason="full"))
+    async with answering(lambda *_: refused) as (point, client):
+        with pytest.raises(Refusal, match="UNAVAILABLE full"):
+            await point.register("a", PeerRecord(client.peer_id, 1, ()))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"\xff", encode(Discover("a")), encode(Discovered(Status.OK, (), bytes(2000)))],
+    ids=["nothing", "no message", "a question", "a long cookie"],
+)
+async def test_nonsense_is_no_answer(answer: bytes) -> None:
+    async with answering(lambda *_: answer) as (point, client):
+        with pytest.raises(RequestError):
+            await point.discover("a", b"")
+        with pytest.raises(RequestError):
+            await point.register("a", PeerRecord(client.peer_id, 1, ()))
+
+
+async def test_only_what_is_proven_and_was_asked_for_is_believed() -> None:
+    good = Identity(b"g" * 32)
+    async with host(seed=good.seed) as signer:
+        record = PeerRecord(good.peer_id, 1, (Multiaddr(PLACES[0]).to_bytes(),))
+        envelope = seal(record, signer.sign)
+    broken = envelope[:-1] + bytes([envelope[-1] ^ 1])
+    answer = Discovered(
+        Status.OK,
+        (Register("a", broken), Register("b", envelope), Register("a", b""), Register("a", envelope)),
+    )
+    async with answering(lambda *_: encode(answer)) as (point, _):
+        assert await point.discover("a", b"") == ([record], b"")
+        assert await point.discover("a", b"", limit=2) == ([], b"")
+
+
+async def test_a_clock_that_was_put_back_keeps_nobody_out() -> None:
+    async with point() as (server, book), host() as provider:
+        stale = PeerRecord(provider.peer_id, 2**62, (Multiaddr(PLACES[0]).to_bytes(),))
+        at = Point(provider, server.peer_id, server.addresses)
+        name = cid(SERVICE.topics_to_publish(0)[0])
+        assert await at.register(name, stale) == DEFAULT_TTL
+        async with announced(provider, *server.addresses):
+            await until(lambda: book.book.size == 2)
+            found, _ = await at.discover(name, b"")
+            assert [len(record.addresses) for record in found] == [2]
+
+
+async def test_the_server_stops_answering_when_it_stops() -> None:
+    async with host(LOOPBACK) as server, host() as client:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(RendezvousServer(server).run)
+            at = Point(client, server.peer_id, server.addresses)
+            assert (await at.discover("a", b""))[0] == []
+            nursery.cancel_scope.cancel()
+        with pytest.raises(RequestError):
+            await at.discover("a", b"")

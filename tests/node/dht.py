@@ -72,5 +72,5 @@ async def network(count: int) -> AsyncIterator[list[Peer]]:
 async def until(is_so: Callable[[], bool]) -> None:
     """Wait for something that is about to be so."""
     with trio.fail_after(PATIENCE):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110  it has no event to wait for
             await trio.sleep(0.02)

@@ -30,11 +30,13 @@ class Admission:
     def access(self, session: "Session", service: "Service") -> "Access":
         """Give the provider's rules; raises StoreError for a list that can't be read."""
         from peertunnel.access import Access
-        from peertunnel.allowed import Allowed
         from peertunnel.cli.asking import Owner
 
-        named = bool(self.allow) or self.allowed_peers is not None
-        allowed = Allowed(self.allow, self.allowed_peers) if named else None
+        allowed = None
+        if self.allow or self.allowed_peers is not None:
+            from peertunnel.allowed import Allowed
+
+            allowed = Allowed(self.allow, self.allowed_peers)
         ask = Owner(service, session.emit).ask if self.ask else None
         return Access(self.is_public, allowed, ask)
 

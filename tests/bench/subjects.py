@@ -48,8 +48,8 @@ def _peers(provide: list[str], consume: list[str], target: str, folder: Path) ->
 
 def _pt() -> Subject:
     pt = Path(sysconfig.get_path("scripts")) / "pt"
-    shared = [str(pt), "--json", "--no-mdns", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]
-    provide, consume = [*shared, "tcp", "--id", "bench"], [*shared, "bind", "--port", "0"]
+    shared = [str(pt), "--json", "--no-mdns", "--no-dht", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]
+    provide, consume = [*shared, "tcp", "--id", "bench"], [*shared, "bind", "--id", "bench", "--port", "0"]
     return Subject(
         "pt",
         functools.partial(_peers, provide, consume),

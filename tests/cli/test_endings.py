@@ -31,7 +31,7 @@ def provider(target: int, tmp_path: Path) -> Iterator[Started]:
 
 @pytest.fixture
 def consumer(provider: Started, tmp_path: Path) -> Iterator[Started]:
-    command = ("bind", "--port", "0", "--peer", provider.address(), "-v", "--grace", GRACE)
+    command = ("bind", "--port", "0", "--peer", provider.address(), "--id", "heron", "-v", "--grace", GRACE)
     with Started(tmp_path / "consumer", *command) as started:
         yield started
 
@@ -87,7 +87,7 @@ def test_the_port_is_closed_to_newcomers_at_the_first_signal_and_free_afterwards
 
 
 def test_grace_ends(provider: Started, tmp_path: Path) -> None:
-    command = ("bind", "--port", "0", "--peer", provider.address(), "-v", "--grace", "0.5")
+    command = ("bind", "--port", "0", "--peer", provider.address(), "--id", "heron", "-v", "--grace", "0.5")
     with Started(tmp_path, *command) as consumer, connect(consumer.port()) as client:
         ask(client, b"before")
         before = time.monotonic()

@@ -45,7 +45,7 @@ def provide(home: Path, port: int | str) -> Started:
 
 def consume_stdio(home: Path, address: str, **options: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [*PT, *LOCALLY, "bind", "--stdio", "--peer", address],
+        [*PT, *LOCALLY, "bind", "--stdio", "--peer", address, "--id", "heron"],
         env=environment(home / "consumer"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -104,7 +104,9 @@ def test_no_segno(tmp_path: Path) -> None:
 def test_a_target_that_refuses(tmp_path: Path) -> None:
     with (
         provide(tmp_path, NO_PORT) as provider,
-        Started(tmp_path / "consumer", "bind", "--port", "0", "--peer", provider.address()) as consumer,
+        Started(
+            tmp_path / "consumer", "bind", "--port", "0", "--peer", provider.address(), "--id", "heron"
+        ) as consumer,
     ):
         with connect(consumer.port()) as client, pytest.raises(ConnectionResetError):
             client.recv(1)
@@ -116,7 +118,9 @@ def test_a_target_that_refuses(tmp_path: Path) -> None:
 def test_a_target_that_refuses_is_told_in_json(tmp_path: Path) -> None:
     with (
         Started(tmp_path / "a", "tcp", "--port", NO_PORT, "--id", "heron", "--json") as provider,
-        Started(tmp_path / "consumer", "bind", "--port", "0", "--peer", provider.address()) as consumer,
+        Started(
+            tmp_path / "consumer", "bind", "--port", "0", "--peer", provider.address(), "--id", "heron"
+        ) as consumer,
         connect(consumer.port()),
     ):
         provider.until(f'"kind":"error","code":{row("a tunnel: its target refuses")[2]},')

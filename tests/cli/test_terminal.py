@@ -75,7 +75,7 @@ def provider(tmp_path: Path) -> Iterator[Started]:
 
 
 def test_the_line_shows_tunnels_bytes_rate_and_path(provider: Started, tmp_path: Path) -> None:
-    with Terminal(tmp_path, "bind", "--port", "0", "--peer", provider.address()) as terminal:
+    with Terminal(tmp_path, "bind", "--port", "0", "--peer", provider.address(), "--id", "heron") as terminal:
         port = int(terminal.until(r"Listening on 127\.0\.0\.1:(\d+)")[1])
         with connect(port) as client:
             ask(client, b"x" * 100_000)

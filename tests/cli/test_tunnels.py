@@ -31,7 +31,9 @@ def free_port() -> int:
 def test_provider_first(target: int, tmp_path: Path) -> None:
     with (
         Started(tmp_path / "a", "tcp", "--port", str(target), "--id", "heron", "-v") as provider,
-        Started(tmp_path / "b", "bind", "--port", "0", "--peer", provider.address()) as consumer,
+        Started(
+            tmp_path / "b", "bind", "--port", "0", "--peer", provider.address(), "--id", "heron"
+        ) as consumer,
         connect(consumer.port()) as client,
     ):
         assert ask(client, b"hello") == b"hello"
@@ -43,7 +45,7 @@ def test_consumer_first(target: int, tmp_path: Path) -> None:
     with Started(tmp_path / "a", *provide) as before:
         address = before.address()
     with (
-        Started(tmp_path / "b", "bind", "--port", "0", "--peer", address) as consumer,
+        Started(tmp_path / "b", "bind", "--port", "0", "--peer", address, "--id", "heron") as consumer,
         connect(consumer.port()) as client,
         Started(tmp_path / "a", *provide),
     ):
@@ -71,7 +73,9 @@ def test_the_provider_comes_back(target: int, tmp_path: Path) -> None:
     provide = ("tcp", "--port", str(target), "--id", "heron", "-v", *listen)
     with (
         Started(tmp_path / "a", *provide) as before,
-        Started(tmp_path / "b", "bind", "--port", "0", "--peer", before.address()) as consumer,
+        Started(
+            tmp_path / "b", "bind", "--port", "0", "--peer", before.address(), "--id", "heron"
+        ) as consumer,
     ):
         with connect(consumer.port()) as client:
             ask(client, b"hello")
@@ -89,7 +93,7 @@ def test_targets_and_locals_may_be_unix_sockets(tmp_path: Path) -> None:
         consume = ("bind", "--listen", f"unix:{tmp_path}/client")
         with (
             Started(tmp_path / "a", *provide) as provider,
-            Started(tmp_path / "b", *consume, "--peer", provider.address()) as consumer,
+            Started(tmp_path / "b", *consume, "--peer", provider.address(), "--id", "heron") as consumer,
         ):
             consumer.until(r"unix:.*client$")
             client.connect(str(tmp_path / "client"))
@@ -136,7 +140,7 @@ def test_the_link_says_where_to_listen(target: int, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["pk://", ""])
 def test_a_peer_id_is_found_on_the_lan(scheme: str, target: int, tmp_path: Path) -> None:
-    with Started(tmp_path / "a", "share", str(target), *ON_THE_LAN) as provider:
+    with Started(tmp_path / "a", "share", str(target), "--public", *ON_THE_LAN) as provider:
         peer_id = provider.until(r"^pk://(\w+)")[1]
         with (
             Started(tmp_path / "b", "connect", f"{scheme}{peer_id}", "-l", "0", *ON_THE_LAN) as consumer,
@@ -150,7 +154,7 @@ def test_stdio_carries_data_only(options: tuple[str, ...], target: int, tmp_path
     data = os.urandom(300_000)
     with Started(tmp_path / "a", "tcp", "--port", str(target), "--id", "heron", "-v") as provider:
         ended = subprocess.run(
-            [*PT, *LOCALLY, *options, "bind", "--stdio", "--peer", provider.address()],
+            [*PT, *LOCALLY, *options, "bind", "--stdio", "--peer", provider.address(), "--id", "heron"],
             input=data,
             capture_output=True,
             env=environment(tmp_path / "b"),

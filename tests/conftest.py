@@ -1,12 +1,9 @@
 """What every test shares: a skipped test is said aloud at the end, with its reason."""
 
-import os
 import signal
 from collections import Counter
 
 import pytest
-
-os.environ["PT_DHT"] = "0"  # whatever a test starts, it asks nobody on the public network
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

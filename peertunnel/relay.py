@@ -41,7 +41,10 @@ class RelayOptions:
 
 
 async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
-    """Serve others until `stop` is set.
+    """Serve others until `stop` is set, and tell systemd of it.
+
+    Args:
+        emit: takes the events.
 
     Raises:
         LocalPortError: a port is taken, or an address is not this machine's.
@@ -51,11 +54,12 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
         async with open_host(options.identity, options.listen) as host, trio.open_nursery() as nursery:
             meeting_point = RendezvousServer(host)
             await nursery.start(meeting_point.run)
+            metrics = _metrics(host, meeting_point)
             if options.dht:
                 dht = Dht(host, options.bootstrap, prefix=options.dht_prefix, server=True)
                 nursery.start_soon(dht.run)
-            if pages:
-                nursery.start_soon(_metrics(host, meeting_point).serve, pages)
+                metrics.gauge("dht_peers", "Nodes in the DHT's routing table.", lambda: dht.size)
+            nursery.start_soon(metrics.serve, pages)
             for page in pages:
                 emit(Listening(sockets.local_name(page)))
             emit(Ready(host.peer_id, host.addresses))

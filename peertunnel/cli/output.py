@@ -10,7 +10,7 @@ from typing import TextIO
 from peertunnel.cli.options import Flags
 from peertunnel.cli.results import RESULTS
 from peertunnel.cli.words import sentence, threshold
-from peertunnel.events import Emit, Event, Ready, Shared
+from peertunnel.events import Emit, Event, Offered, Ready, Shared
 
 Say = Callable[[str], None]
 
@@ -56,6 +56,8 @@ class Words:
             self._say(sentence(event, self._verbosity))
         if isinstance(event, Shared):
             self._advise(f"pt connect {shlex.quote(event.link) if self._is_private else 'LINK'}")
+        elif isinstance(event, Offered) and self._verbosity >= 0:
+            self._say("The others add this flag to their commands.")
         elif isinstance(event, Ready) and self._advice:
             self._advise(self._advice)
 

@@ -37,6 +37,7 @@ JSON: list[tuple[Event, dict[str, object]]] = [
         {"kind": "pong", "peer_id": "12D3", "path": "relayed", "address": "/a", "rtt_ms": 30.0},
     ),
     (events.Shared("pk://12D3#secret"), {"kind": "shared", "link": "pk://12D3#secret"}),
+    (events.Offered("/a/p2p/12D3"), {"kind": "relay", "via": "/a/p2p/12D3"}),
     (events.Warned("Mind."), {"kind": "warning", "message": "Mind."}),
     (
         events.ErrorOccurred.of(TargetError("Gone.", hint="Look.")),

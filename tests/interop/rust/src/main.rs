@@ -2,6 +2,7 @@
 //! object a line, with the same kinds as `pt --json` where both have them (ready, listening).
 
 mod announce;
+mod dht;
 mod dial;
 mod listen;
 mod node;
@@ -29,6 +30,7 @@ async fn main() -> Outcome {
         Command::TunnelListen { common, target } => listen::run(common, target).await,
         Command::TunnelDial { common, dial } => dial::run(common, dial).await,
         Command::RawYamux { local } => raw_yamux::run(local).await,
+        Command::Dht { common, dht } => dht::run(common, dht).await,
         Command::Probe { common, probe } => probe::run(common, probe).await,
     }
 }

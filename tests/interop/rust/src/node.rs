@@ -58,6 +58,9 @@ impl Node {
         while node.addresses.len() < listeners {
             node.next().await;
         }
+        for address in &common.bootstrap {
+            node.swarm.dial(address.clone())?;
+        }
         Ok(node)
     }
 

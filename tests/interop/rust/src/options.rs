@@ -39,6 +39,13 @@ pub enum Command {
         #[arg(long, default_value = "127.0.0.1:0")]
         local: SocketAddr,
     },
+    /// Provide or find a key in a Kademlia network, as a client of it
+    Dht {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        dht: Dht,
+    },
     /// Connect, report identify and some pings, exit
     Probe {
         #[command(flatten)]
@@ -94,6 +101,9 @@ pub struct Common {
     pub ping_ms: u64,
     #[arg(long, default_value = "/ipfs/kad/1.0.0")]
     pub kad_protocol: String,
+    /// Multiaddr of a Kademlia node to begin with, ending in /p2p/ID (repeatable)
+    #[arg(long)]
+    pub bootstrap: Vec<Multiaddr>,
 }
 
 #[derive(Args, Clone, Copy)]
@@ -120,6 +130,17 @@ pub struct Dial {
     /// Seconds to wait for a direct connection before serving
     #[arg(long, default_value_t = 0)]
     pub wait_direct: u64,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct Dht {
+    /// Key to announce, in hex
+    #[arg(long)]
+    pub provide: Option<String>,
+    /// Key whose providers to find, in hex
+    #[arg(long)]
+    pub find: Option<String>,
 }
 
 #[derive(Args)]

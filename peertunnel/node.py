@@ -200,16 +200,16 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
     """
     async with open_host(options.identity, options.listen) as host, trio.open_nursery() as nursery:
         sources: list[Source] = [Given()]
-        running: list[Mdns | Dht] = []
+        running: list[Mdns | Dht | Rendezvous] = []
         if options.mdns:
             running.append(Mdns())
         if options.dht:
             is_server = any(is_public(address) for address in host.addresses)
             running.append(Dht(host, options.bootstrap, prefix=options.dht_prefix, server=is_server))
+        if options.rendezvous:
+            running.append(Rendezvous(host, options.rendezvous))
         for source in running:
             nursery.start_soon(source.run)
-        if options.rendezvous:
-            sources.append(Rendezvous(host, options.rendezvous))
         try:
             yield Node(host, (*sources, *running), options)
         finally:

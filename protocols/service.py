@@ -93,6 +93,11 @@ class Service:
         """Give what a provider looks for: the consumers that seek this service."""
         return replace(self, peer_id=None, addresses=(), label=SEEKERS)
 
+    @property
+    def seeks_seekers(self) -> bool:
+        """Whether this is what a provider looks for: all the time, so less often than a consumer that waits."""
+        return self.label == SEEKERS
+
     def topics_to_publish(self, now: float) -> tuple[bytes, ...]:
         """Give the topics to announce; now is the unix time in seconds."""
         if self.root is None:

@@ -144,7 +144,8 @@ class Mdns:
         What was heard before comes at once; it may be out of date, so the question goes out all the same.
         """
         found, candidates = trio.open_memory_channel[Candidate](MAX_PEERS)
-        search = _Search(service, found)
+        # Seekers ask themselves, and tell of themselves: a provider that looks for them hardly needs to ask.
+        search = _Search(service, found, is_answered=service.seeks_seekers)
         for neighbour in self._neighbours.known(trio.current_time()):
             search.offer(neighbour)
         self._searches.append(search)

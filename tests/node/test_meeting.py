@@ -1,0 +1,211 @@
+"""How two ends meet: whoever can reach the other dials, strangers cost nothing but their own attempt, keys are remembered."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from peertunnel.access import Access
+from peertunnel.discovery import Announcement, Candidate
+from peertunnel.endpoints import TcpEndpoint
+from peertunnel.events import Ready, Warned
+from peertunnel.expose import expose
+from peertunnel.host import Host, open_host
+from peertunnel.identity import Identity
+from peertunnel.known import KnownPeers
+from peertunnel.meeting import MAX_CANDIDATES
+from peertunnel.node import TUNNEL, Node, NodeOptions
+from peertunnel.protocols.auth import PROTOCOL as AUTH
+from peertunnel.protocols.service import Service
+from peertunnel.transport.yamux import MuxedConnection
+from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target
+
+ROOT = b"r" * 32
+SERVICE = Service("service", ROOT)
+
+
+class Board:
+    """A source that everybody shares: what is announced under a topic is found under it."""
+
+    def __init__(self) -> None:
+        self.posted: dict[bytes, list[Candidate]] = {}
+        self._readers: list[tuple[Service, trio.MemorySendChannel[Candidate]]] = []
+
+    async def announce(self, announcement: Announcement) -> None:
+        """Post an announcement until cancelled."""
+        mine = [
+            (topic, Candidate(announcement.peer_id, announcement.addresses(), "board"))
+            for topic in announcement.topics()
+        ]
+        for topic, candidate in mine:
+            self.post(topic, candidate)
+        try:
+            await trio.sleep_forever()
+        finally:
+            for topic, candidate in mine:
+                self.posted[topic].remove(candidate)
+
+    def post(self, topic: bytes, candidate: Candidate) -> None:
+        """Post a candidate."""
+        self.posted.setdefault(topic, []).append(candidate)
+        for service, channel in self._readers:
+            if topic in service.topics_to_search(_now()):
+                with contextlib.suppress(trio.BrokenResourceError):  # whoever read has met somebody
+                    channel.send_nowait(candidate)
+
+    def find(self, service: Service) -> trio.MemoryReceiveChannel[Candidate]:
+        """Give what is posted now and later."""
+        send, receive = trio.open_memory_channel[Candidate](1 << 16)
+        for topic in service.topics_to_search(_now()):
+            for candidate in self.posted.get(topic, ()):
+                send.send_nowait(candidate)
+        self._readers.append((service, send))
+        return receive
+
+
+def _now() -> float:
+    return 1_800_000_000.0
+
+
+@asynccontextmanager
+async def node_on(
+    board: Board, listen: tuple[str, ...] = LOOPBACK, identity: Identity | None = None, **options: object
+) -> AsyncIterator[Node]:
+    """Run a node whose only source is the board."""
+    who = identity or Identity.ephemeral()
+    async with open_host(who, listen) as host:
+        yield Node(host, (board,), NodeOptions(identity=who, **options))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def provider_on(
+    board: Board, listen: tuple[str, ...] = LOOPBACK, identity: Identity | None = None
+) -> AsyncIterator[Node]:
+    """Run a provider of an echo."""
+    async with target(echo) as port, node_on(board, listen, identity) as node, trio.open_nursery() as nursery:
+        log = Log()
+
+        async def provide() -> None:
+            place = TcpEndpoint(None, port)
+            await expose(node, SERVICE, place, log, access=Access(), grace=0, stop=trio.Event())
+
+        nursery.start_soon(provide)
+        await log.wait(Ready)
+        yield node
+        nursery.cancel_scope.cancel()
+
+
+async def is_served(connection: MuxedConnection) -> bool:
+    """Return whether a tunnel carries bytes there and back."""
+    stream = await connection.open_tunnel(TUNNEL)
+    await stream.write(b"hello")
+    return await stream.read(5) == b"hello"
+
+
+@pytest.fixture(autouse=True)
+def _same_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peertunnel.node.time.time", _now)
+
+
+@pytest.mark.parametrize("provider_listens", [True, False])
+@pytest.mark.parametrize("consumer_listens", [True, False])
+async def test_whoever_can_reach_the_other_dials(provider_listens: bool, consumer_listens: bool) -> None:
+    """Only if neither listens, they can't meet directly."""
+    if not (provider_listens or consumer_listens):
+        return
+    board = Board()
+    async with (
+        provider_on(board, LOOPBACK if provider_listens else ()) as there,
+        node_on(board, LOOPBACK if consumer_listens else ()) as here,
+    ):
+        with trio.fail_after(PATIENCE):
+            connection = await here.meet(SERVICE, Log(), lambda: None)
+        assert str(connection.peer_id) == there.peer_id
+        assert connection.is_initiator is provider_listens or consumer_listens
+        assert await is_served(connection)
+
+
+@asynccontextmanager
+async def squatter(accept: Callable[[Host], None] = lambda host: None) -> AsyncIterator[Host]:
+    """Run a peer that listens and knows no secret."""
+    async with open_host(Identity.ephemeral(), LOOPBACK) as host:
+        accept(host)
+        yield host
+
+
+async def test_strangers_that_stall_do_not_hold_up_the_provider() -> None:
+    """Peers that answer and then say nothing, ahead of the one that is right, and as many that are not there."""
+
+    def stall(host: Host) -> None:
+        host.serve(AUTH, lambda stream: None)
+
+    board = Board()
+    topic = SERVICE.topics_to_publish(_now())[0]
+    async with squatter(stall) as first, squatter() as second:
+        for host in (first, second):
+            board.post(topic, Candidate(host.peer_id, host.addresses, "board"))
+        for _ in range(100):
+            peer_id = Identity.ephemeral().peer_id
+            board.post(topic, Candidate(peer_id, (f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id}",), "board"))
+        async with provider_on(board) as there, node_on(board) as here:
+            with trio.fail_after(PATIENCE):
+                connection = await here.meet(SERVICE, Log(), lambda: None)
+            assert str(connection.peer_id) == there.peer_id
+
+
+async def test_more_strangers_than_are_remembered_do_not_displace_the_provider() -> None:
+    board = Board()
+    topic = SERVICE.topics_to_publish(_now())[0]
+    async with node_on(board) as here, trio.open_nursery() as nursery:
+        met: list[MuxedConnection] = []
+        has_met = trio.Event()
+
+        async def meet() -> None:
+            met.append(await here.meet(SERVICE, Log(), lambda: None))
+            has_met.set()
+
+        nursery.start_soon(meet)
+        for _ in range(MAX_CANDIDATES + 200):
+            peer_id = Identity.ephemeral().peer_id
+            board.post(topic, Candidate(peer_id, (f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id}",), "board"))
+        async with provider_on(board) as there:
+            with trio.fail_after(PATIENCE):
+                await has_met.wait()
+            assert str(met[0].peer_id) == there.peer_id
+
+
+async def test_another_key_with_the_right_secret_is_not_taken_unless_told(tmp_path: Path) -> None:
+    known = KnownPeers(tmp_path / "known_peers")
+    board = Board()
+    old, new = Identity.ephemeral(), Identity.ephemeral()
+    async with provider_on(board, identity=old), node_on(board, known=known) as here:
+        with trio.fail_after(PATIENCE):
+            await here.meet(SERVICE, Log(), lambda: None)
+    async with provider_on(board, identity=new):
+        async with node_on(board, known=known) as here, trio.open_nursery() as nursery:
+            log = Log()
+            nursery.start_soon(here.meet, SERVICE, log, lambda: None)
+            (warning, *_) = await log.wait(Warned)
+            assert new.peer_id in warning.message and "--accept-new-key" in warning.message
+            nursery.cancel_scope.cancel()
+        for accepted in (True, False):  # once it is taken it is known
+            async with node_on(board, known=known, accept_new_key=accepted) as here:
+                with trio.fail_after(PATIENCE):
+                    connection = await here.meet(SERVICE, Log(), lambda: None)
+                assert str(connection.peer_id) == new.peer_id
+
+
+async def test_a_refusal_is_told() -> None:
+    """Whoever looks with a wrong id for a peer that was named learns that it was found."""
+    board = Board()
+    async with provider_on(board) as there, node_on(board) as here, trio.open_nursery() as nursery:
+        refused = trio.Event()
+        wrong = Service("service", b"w" * 32)
+        board.post(wrong.topics_to_publish(_now())[0], Candidate(there.peer_id, there.addresses, "board"))
+        nursery.start_soon(here.meet, wrong, Log(), refused.set)
+        with trio.fail_after(PATIENCE):
+            await refused.wait()
+        nursery.cancel_scope.cancel()

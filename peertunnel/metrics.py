@@ -48,7 +48,7 @@ class Metrics(Collector):
             yield family
 
     async def serve(self, listeners: Iterable[socket.socket]) -> None:
-        """Answer GET /metrics on listening sockets, on none at all if there are none, until cancelled."""
+        """Answer GET /metrics on listening sockets, of which there is one or more, until cancelled."""
         wrapped = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in listeners]
         visitors = trio.CapacityLimiter(MAX_VISITORS)
 

@@ -59,7 +59,8 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
                 dht = Dht(host, options.bootstrap, prefix=options.dht_prefix, server=True)
                 nursery.start_soon(dht.run)
                 metrics.gauge("dht_peers", "Nodes in the DHT's routing table.", lambda: dht.size)
-            nursery.start_soon(metrics.serve, pages)
+            if pages:
+                nursery.start_soon(metrics.serve, pages)
             for page in pages:
                 emit(Listening(sockets.local_name(page)))
             emit(Ready(host.peer_id, host.addresses))

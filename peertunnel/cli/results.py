@@ -28,4 +28,5 @@ class Stepped(Event):
     seconds: float
 
 
-RESULTS = (Described, Offered, Pong, Shared, Stepped)  # for stdout, and wanted however quiet the command is to be
+# For stdout, and wanted however quiet the command is to be.
+RESULTS = (Described, Offered, Pong, Shared, Stepped)

@@ -42,6 +42,13 @@ class Flags:
         """How much to say: the count of -v, or -1 with -q."""
         return -1 if self.quiet else self.verbose
 
+    @property
+    def meeting(self) -> str:
+        """Where the other side finds us, as it was given here: options for its command, each behind a space."""
+        given = {"via": self.via, "bootstrap": self.bootstrap, "rendezvous": self.rendezvous}
+        words = [f" --{name} {place}" for name, places in given.items() for place in places]
+        return "".join(words) + (f" --dht-prefix {self.dht_prefix}" if self.dht_prefix else "")
+
     def settings(self) -> "Config":
         """Complete the flags from the configuration file and the defaults; raises ConfigError and UsageError."""
         from peertunnel.config import load_config

@@ -56,7 +56,7 @@ def tcp(
 
     tunnelid.warn(given, flags)
     public = " --public" if admission.is_public else ""
-    run(flags, story, advice=f"pt bind --port {_free_choice(port)} {given.again}{public}")
+    run(flags, story, advice=f"pt bind --port {_free_choice(port)} {given.again}{public}{flags.meeting}")
 
 
 def _free_choice(port: int | None) -> int:

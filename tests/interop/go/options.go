@@ -15,7 +15,7 @@ type options struct {
 	listen, relays, bootstrap      repeated
 	transport, prefix, seed        string
 	target, local, peer, peerID    string
-	name                           string
+	name, protocol                 string
 	tcpOnly, noListen, mdns, dcutr bool
 	unlimited, noDHT               bool
 	mib                            int
@@ -36,6 +36,7 @@ func parse(command string, arguments []string) *options {
 	set.StringVar(&o.peer, "peer", "", "multiaddr ending in /p2p/ID")
 	set.StringVar(&o.peerID, "peer-id", "", "with -mdns: the peer to wait for")
 	set.StringVar(&o.name, "id", "", "name to provide or find in the DHT")
+	set.StringVar(&o.protocol, "protocol", tunnelProtocol, "that tunnels are opened with")
 	set.BoolVar(&o.tcpOnly, "tcp-only", false, "don't listen on QUIC addresses")
 	set.BoolVar(&o.noListen, "no-listen", false, "only dial")
 	set.BoolVar(&o.mdns, "mdns", false, "announce and search on the LAN")

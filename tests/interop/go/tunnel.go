@@ -14,14 +14,14 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
-const tunnelProtocol = protocol.ID("/portkey/tunnel/1.0.0")
+const tunnelProtocol = "/portkey/tunnel/1.0.0" // raw bytes, as under the Go PeerTunnel's /peertunnel/1.0.0
 
 // tunnelListen leads every tunnel stream to the target.
 func tunnelListen(arguments []string) {
 	o := parse("tunnel-listen", arguments)
 	h := newHost(o)
 	defer h.Close()
-	h.SetStreamHandler(tunnelProtocol, func(s network.Stream) {
+	h.SetStreamHandler(protocol.ID(o.protocol), func(s network.Stream) {
 		c, err := net.Dial("tcp", o.target)
 		if err != nil {
 			s.Reset()
@@ -56,7 +56,7 @@ func tunnelDial(arguments []string) {
 		for {
 			c, err := listener.Accept()
 			must(err)
-			go openTunnel(h, provider, c.(*net.TCPConn))
+			go openTunnel(h, provider, protocol.ID(o.protocol), c.(*net.TCPConn))
 		}
 	}()
 	waitForSignal()
@@ -81,9 +81,9 @@ func watchPath(h host.Host, p peer.ID) {
 	}
 }
 
-func openTunnel(h host.Host, p peer.ID, c *net.TCPConn) {
+func openTunnel(h host.Host, p peer.ID, spoken protocol.ID, c *net.TCPConn) {
 	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(context.Background(), "tunnel"), 30*time.Second)
-	s, err := h.NewStream(ctx, p, tunnelProtocol)
+	s, err := h.NewStream(ctx, p, spoken)
 	cancel()
 	if err != nil {
 		emit("stream-failed", fields{"message": err})

@@ -64,7 +64,8 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
             for page in pages:
                 emit(Listening(sockets.local_name(page)))
             emit(Ready(host.peer_id, host.addresses))
-            emit(Offered(best(host.addresses)))
+            if host.addresses:
+                emit(Offered(best(host.addresses)))
             systemd.notify("READY=1")
             await stop.wait()
             systemd.notify("STOPPING=1")

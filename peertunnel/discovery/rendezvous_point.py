@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+import multiaddr.exceptions
 from multiaddr import Multiaddr
 
 from peertunnel.peers import Peers, RequestError
@@ -126,7 +127,7 @@ def addresses_of(record: PeerRecord) -> tuple[str, ...]:
     for raw in record.addresses[:MAX_ADDRESSES]:
         try:
             found[address_of(str(Multiaddr(raw)), record.peer_id)] = None
-        except (AddressError, ValueError, LookupError):
+        except (AddressError, ValueError, multiaddr.exceptions.Error):
             continue
     return tuple(found)
 

@@ -5,8 +5,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import trio
+from multiaddr import Multiaddr
 
 from peertunnel.peers import Caller, Peers
+from peertunnel.protocols.kademlia.places import group_of
 from peertunnel.protocols.record import MAX_ENVELOPE
 from peertunnel.protocols.rendezvous import (
     MAX_COOKIE,
@@ -51,7 +53,8 @@ class RendezvousServer:
 
     def _answer(self, caller: Caller, data: bytes) -> bytes | None:
         message = decode(data)
-        answer = self.book.answer(caller.peer_id, message, trio.current_time())
+        network = group_of(Multiaddr(caller.address).to_bytes())
+        answer = self.book.answer(caller.peer_id, message, trio.current_time(), network)
         status = answer.status.name.lower() if isinstance(answer, Registered | Discovered) else "ok"
         self.answers[type(message).__name__.lower(), status] += 1
         return None if answer is None else encode(answer)

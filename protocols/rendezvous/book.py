@@ -20,12 +20,11 @@ from peertunnel.protocols.rendezvous.messages import (
     Registered,
     Status,
     Unregister,
-    decode,
-    encode,
 )
 
 MAX_REGISTRATIONS = 10_000  # in all; rust-libp2p's default. At 8 KiB each they take 80 MiB at the very most
 MAX_PER_PEER = 100  # between rust-libp2p's 32 and the 1,000 that the specification recommends
+MAX_PER_NETWORK = 2000  # of one network, a fifth of all: peer ids are free, and networks are not
 MAX_ANSWERED = 1000  # registrations in an answer; libp2p specs, rendezvous, "Recommendations"
 MAX_ANSWER = 256 * 1024  # bytes of envelopes and namespaces in an answer; a fourth of what rust-libp2p reads
 TICK = 60.0  # seconds between looks for what has expired; who asks is never told of it anyway
@@ -38,6 +37,7 @@ _NUMBER_BYTES = 5  # of a cookie: a million registrations a second for twelve da
 class _Entry:
     register: Register
     sequence: int
+    network: str | None
     number: int
     expires_at: float
 
@@ -55,6 +55,7 @@ class Book:
         self._run = run
         self._spaces: dict[str, dict[str, _Entry]] = {}  # by namespace, then peer id; the newest come last
         self._per_peer: Counter[str] = Counter()
+        self._per_network: Counter[str | None] = Counter()
         self._size = 0
         self._number = 0
         self._due: float | None = None
@@ -74,25 +75,23 @@ class Book:
         """Of how many peers they are."""
         return len(self._per_peer)
 
-    def receive(self, peer_id: str, data: bytes, now: float) -> bytes | None:
-        """Answer a peer's message, None when it wants no answer; see `answer`."""
-        answer = self.answer(peer_id, decode(data), now)
-        return None if answer is None else encode(answer)
-
-    def answer(self, peer_id: str, message: Message, now: float) -> Registered | Discovered | None:
+    def answer(
+        self, peer_id: str, message: Message, now: float, network: str | None = None
+    ) -> Registered | Discovered | None:
         """Do what a peer asks for.
 
         Args:
             peer_id: who asks, base58, as its connection has proven.
             message: what it asks.
             now: a clock that never goes back, seconds.
+            network: the one that it asks from; None, as on a LAN, has no share of its own.
 
         Raises:
             RemoteProtocolError: it is not for a rendezvous point.
         """
         match message:
             case Register():
-                return self._register(peer_id, message, now)
+                return self._register(peer_id, message, now, network)
             case Unregister(namespace):
                 self._remove(namespace, peer_id)
                 return None
@@ -111,7 +110,7 @@ class Book:
                 self._remove(namespace, peer_id)
         self._due = now + TICK if self._spaces else None
 
-    def _register(self, peer_id: str, message: Register, now: float) -> Registered:
+    def _register(self, peer_id: str, message: Register, now: float, network: str | None) -> Registered:
         if not 0 < len(message.namespace.encode()) <= MAX_NAMESPACE:
             return Registered(Status.INVALID_NAMESPACE, reason=f"1 to {MAX_NAMESPACE} bytes")
         ttl = DEFAULT_TTL if message.ttl is None else message.ttl
@@ -131,32 +130,42 @@ class Book:
             return Registered(Status.NOT_AUTHORIZED, reason="peers register themselves only")
         if known is not None and record.sequence < known.sequence:
             return Registered(Status.INVALID_SIGNED_PEER_RECORD, reason="a newer record is known")
-        if known is None and not self._has_room(peer_id, now):
+        if known is None and not self._has_room(peer_id, network):
+            self.tick(now)
+        if known is None and not self._has_room(peer_id, network):
             return Registered(Status.UNAVAILABLE, reason="too many registrations")
         self._remove(message.namespace, peer_id)
         self._number += 1
-        entry = _Entry(message, record.sequence, self._number, now + ttl)
+        entry = _Entry(message, record.sequence, network, self._number, now + ttl)
         self._spaces.setdefault(message.namespace, {})[peer_id] = entry
-        self._per_peer[peer_id] += 1
-        self._size += 1
+        self._count(peer_id, network, 1)
         self._due = self._due or now + TICK
         return Registered(Status.OK, ttl)
 
-    def _has_room(self, peer_id: str, now: float) -> bool:
-        if self._per_peer[peer_id] >= MAX_PER_PEER or self.size >= MAX_REGISTRATIONS:
-            self.tick(now)
-        return self._per_peer[peer_id] < MAX_PER_PEER and self.size < MAX_REGISTRATIONS
+    def _has_room(self, peer_id: str, network: str | None) -> bool:
+        return (
+            self._size < MAX_REGISTRATIONS
+            and self._per_peer[peer_id] < MAX_PER_PEER
+            and (network is None or self._per_network[network] < MAX_PER_NETWORK)
+        )
 
     def _remove(self, namespace: str, peer_id: str) -> None:
-        space = self._spaces.get(namespace)
-        if space is None or space.pop(peer_id, None) is None:
+        space = self._spaces.get(namespace, {})
+        entry = space.pop(peer_id, None)
+        if entry is None:
             return
         if not space:
             del self._spaces[namespace]
-        self._per_peer[peer_id] -= 1
-        self._size -= 1
+        self._count(peer_id, entry.network, -1)
+
+    def _count(self, peer_id: str, network: str | None, change: int) -> None:
+        self._size += change
+        self._per_peer[peer_id] += change
+        self._per_network[network] += change
         if not self._per_peer[peer_id]:
             del self._per_peer[peer_id]
+        if not self._per_network[network]:
+            del self._per_network[network]
 
     def _discover(self, message: Discover, now: float) -> Discovered:
         if message.namespace is None:

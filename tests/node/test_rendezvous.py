@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from multiaddr import Multiaddr
 
 from peertunnel.discovery import Announcement, Candidate, rendezvous
@@ -287,6 +289,14 @@ def test_addresses_that_make_no_sense_are_passed_over() -> None:
     assert addresses_of(PeerRecord(owner, 1, tuple(raw))) == expected
     many = itertools.repeat(Multiaddr(PLACES[0]).to_bytes(), 10**3)
     assert len(addresses_of(PeerRecord(owner, 1, tuple(many)))) == 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=40), max_size=4))
+def test_any_bytes_are_addresses_or_passed_over(raw: list[bytes]) -> None:
+    owner = Identity(b"o" * 32).peer_id
+    for address in addresses_of(PeerRecord(owner, 1, tuple(raw))):
+        assert address.endswith(f"/p2p/{owner}")
 
 
 @asynccontextmanager

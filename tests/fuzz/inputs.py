@@ -4,7 +4,16 @@ from collections.abc import Callable, Iterator
 from random import Random
 from struct import pack
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.peerid import ed25519_peer_id
+from peertunnel.protocols.record import Form, PeerRecord, seal
+from peertunnel.protocols.rendezvous import Discover, Message, Register, Unregister, encode
+
 SCRIPT = 16  # bytes at the start of an input that are choices, not wire
+
+REGISTRANT_KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 
 _NOISE = [b"plaintext", bytes(100), b"\x00\x10" + bytes(16), b"\xff\xff"]
 _MULTISTREAM = [
@@ -40,7 +49,28 @@ def _chosen(seeds: list[bytes]) -> Callable[[Random], bytearray]:
     return lambda rng: bytearray().join([rng.randbytes(SCRIPT), *rng.choices(seeds, k=rng.randrange(1, 8))])
 
 
-_CONVERSATIONS = {"yamux": _yamux, "noise": _chosen(_NOISE), "multistream": _chosen(_MULTISTREAM)}
+def _rendezvous() -> list[bytes]:
+    """Give requests of one peer."""
+    who = ed25519_peer_id(REGISTRANT_KEY.public_key().public_bytes_raw())
+    records = [PeerRecord(who, sequence, (b"\x04\x7f\0\0\1\x06\x0f\xa1",)) for sequence in (1, 2)]
+    messages: list[Message] = [
+        Register(name, seal(record, REGISTRANT_KEY.sign, form), ttl)
+        for name in "ab"
+        for record in records
+        for form in Form
+        for ttl in (None, 60)
+    ]
+    cookie = b"run\0\0\0\0\1a"
+    messages += [Unregister("a"), Discover("a"), Discover("b", 1), Discover("a", 5, cookie), Discover(None)]
+    return [encode_delimited(encode(message)) for message in messages]
+
+
+_CONVERSATIONS = {
+    "rendezvous": _chosen(_rendezvous()),
+    "yamux": _yamux,
+    "noise": _chosen(_NOISE),
+    "multistream": _chosen(_MULTISTREAM),
+}
 
 
 def _flip(rng: Random, data: bytearray) -> None:

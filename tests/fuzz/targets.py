@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterator
 
+from peertunnel.protocols.delimited import Delimited
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.protocols.noise import Opener, Sealer, sealed_size
+from peertunnel.protocols.peerid import ed25519_peer_id
+from peertunnel.protocols.record import unseal
+from peertunnel.protocols.rendezvous import Book, Discovered, decode, encode
 from peertunnel.protocols.yamux import (
     ClientSession,
     DataReceived,
@@ -18,7 +22,10 @@ from peertunnel.protocols.yamux import (
     WindowOpened,
 )
 
+from .inputs import REGISTRANT_KEY
+
 Target = Callable[[bytes], None]
+REGISTRANT = ed25519_peer_id(REGISTRANT_KEY.public_key().public_bytes_raw())
 KEY = bytes(range(32))
 OFFERED = ["/echo/1.0.0", "/portkey/tunnel/1.0.0"]
 MAX_STREAMS = 4
@@ -152,4 +159,27 @@ def multistream(data: bytes) -> None:
         assert part.endswith(rest) and (initiator.agreed or not rest)
 
 
-TARGETS: dict[str, Target] = {"yamux": yamux, "noise": noise, "multistream": multistream}
+def rendezvous(data: bytes) -> None:
+    """A rendezvous point answers, or refuses with RemoteProtocolError; all that it tells is signed by its peer."""
+    script = _Script(data)
+    requests, book, now = Delimited(10_000), Book(b"run"), 0.0
+    try:
+        for part in script.parts():
+            now += 60 * script.choose(3)
+            for request in requests.receive(part):
+                answer = book.answer(REGISTRANT, decode(request), now)
+                assert answer is None or decode(encode(answer)) == answer
+                for told in answer.registrations if isinstance(answer, Discovered) else ():
+                    assert unseal(told.envelope).peer_id == REGISTRANT
+                book.tick(now)
+    except RemoteProtocolError:
+        return
+    assert 0 <= book.size == book.namespaces
+
+
+TARGETS: dict[str, Target] = {
+    "rendezvous": rendezvous,
+    "yamux": yamux,
+    "noise": noise,
+    "multistream": multistream,
+}

@@ -22,6 +22,7 @@ from peertunnel.protocols.record import Form, PeerRecord, seal
 from peertunnel.protocols.rendezvous import (
     DEFAULT_TTL,
     PROTOCOL,
+    Book,
     Discover,
     Discovered,
     Register,
@@ -181,6 +182,18 @@ async def test_a_point_that_has_lost_its_memory_is_told_again() -> None:
                             with trio.fail_after(PATIENCE):
                                 assert await candidates.receive() == candidate(provider)
                         await until(lambda: book.answers["discover", "ok"] > 1)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_point_that_forgets_while_the_connection_stands_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rendezvous, "_TOUCH", 0.1)
+    async with point() as (server, served), host() as provider, announced(provider, *server.addresses):
+        await until(lambda: served.book.size == 2 and served.answers["discover", "ok"] > 2)
+        served.book = Book(b"new")
+        await until(lambda: served.book.size == 2)
+        assert served.answers["discover", "invalid_cookie"] == 1
 
 
 async def test_one_point_is_enough() -> None:

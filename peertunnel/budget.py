@@ -17,6 +17,7 @@ LAST_INTERVAL = (
 )
 STEP = 16  # failures that double the interval
 QUIET = 60.0  # seconds without a failure, after which all is forgotten
+_ROUNDING = 1e-6  # tokens; a wait that floating point has made a trifle too short is long enough
 MAX_PLACES = 1024  # places whose failures are counted
 
 
@@ -52,7 +53,7 @@ class Budget:
         try:
             while not turn.is_set():
                 self._refill()
-                if self._tokens >= 1:
+                if self._tokens > 1 - _ROUNDING:
                     self._tokens -= 1
                     self._next().set()
                 else:

@@ -4,7 +4,8 @@ import trio
 
 from peertunnel.access import Access
 from peertunnel.auth import Authenticator
-from peertunnel.events import Emit, ProofsFailed, Warned
+from peertunnel.errors import StoreError
+from peertunnel.events import Emit, ErrorOccurred, ProofsFailed, Warned
 from peertunnel.meeting import Meeting
 from peertunnel.node import Node
 from peertunnel.protocols.auth import PROTOCOL as AUTH
@@ -97,7 +98,11 @@ class Gate:
     def _revoke(self) -> None:
         """Close the connections of peers that have been taken off the list, tunnels and all."""
         before = [connection for connection in self._node.host.all_connections() if self.admits(connection)]
-        if not self._access.has_changed():
+        try:
+            if not self._access.has_changed():
+                return
+        except StoreError as error:  # half written, perhaps: what was read before counts until it is right
+            self._emit(ErrorOccurred.of(error))
             return
         for connection in before:
             if not self._access.may_prove(str(connection.peer_id)):

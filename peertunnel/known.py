@@ -1,21 +1,94 @@
-"""STUB until the real one lands."""
+"""Peers that have proven themselves before: a file with a line for each, as ssh's known_hosts is one.
+
+    LABEL PEERID DATE
+
+The label stands for a service and tells nobody its id. Several programs may read and write the file at a time.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
+from peertunnel.errors import StoreError
+from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
+from peertunnel.store import read_private, write_private
+
+_LABEL_DIGITS = 32  # hexadecimal
+
 
 class Verdict(Enum):
-    NEW = 0
-    SAME = 1
-    CHANGED = 2
+    """What is known of a peer that has proven itself."""
+
+    NEW = "new"  # nobody is known for this service
+    SAME = "same"
+    CHANGED = "changed"  # others are
 
 
 class KnownPeers:
+    """The peers in a file.
+
+    Args:
+        path: the file; it need not be there.
+    """
+
     def __init__(self, path: Path) -> None:
-        self._known: dict[str, set[str]] = {}
+        self._path = path
 
     def check(self, label: str, peer_id: str) -> Verdict:
-        known = self._known.get(label)
-        return Verdict.NEW if not known else Verdict.SAME if peer_id in known else Verdict.CHANGED
+        """Compare a peer that has proven itself with those known for a service; raises StoreError."""
+        known = {known for service, known in self._lines() if service == label}
+        if not known:
+            return Verdict.NEW
+        return Verdict.SAME if peer_id in known else Verdict.CHANGED
 
     def remember(self, label: str, peer_id: str) -> None:
-        self._known.setdefault(label, set()).add(peer_id)
+        """Add a peer to those known for a service; raises StoreError."""
+        with self._locked():
+            if (label, peer_id) in self._lines():
+                return
+            line = f"{label} {peer_id} {datetime.now(UTC).date().isoformat()}\n"
+            write_private(self._path, self._content() + line.encode())
+
+    def _content(self) -> bytes:
+        return read_private(self._path) or b""
+
+    def _lines(self) -> list[tuple[str, str]]:
+        return [
+            self._parse(number, line)
+            for number, line in enumerate(self._content().decode(errors="replace").splitlines(), 1)
+            if line.strip() and not line.startswith("#")
+        ]
+
+    def _parse(self, number: int, line: str) -> tuple[str, str]:
+        label, _, rest = line.strip().partition(" ")
+        try:
+            if len(label) != _LABEL_DIGITS or not set(label) <= set("0123456789abcdef"):
+                raise ValueError
+            return label, parse_peer_id(rest.partition(" ")[0])
+        except (PeerIdError, ValueError):
+            raise StoreError(
+                f"{self._path}, line {number}, is not a service's label and a peer id.",
+                hint="Remove the line, or the whole file to know nobody any more.",
+            ) from None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other programs from writing between our reading and our writing."""
+        lock = self._path.with_name(f".{self._path.name}.lock")
+        try:
+            lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise StoreError(
+                f"Can't write {lock}: {reason}.", hint="Check the directory's permissions."
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)

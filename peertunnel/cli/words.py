@@ -9,6 +9,7 @@ from peertunnel.events import (
     Offered,
     PathChanged,
     Pong,
+    ProofsFailed,
     Ready,
     Shared,
     TrafficMeasured,
@@ -57,6 +58,9 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
             return _table(event)
         case Stepped(step, message, seconds):
             return f"{step}. {message} ({seconds:.1f} s)"
+        case ProofsFailed(count, peer_id, place):
+            times = "once" if count == 1 else f"{count} times so far"
+            return f"warning: somebody did not know the id, {times}: last peer {peer_id} from {place}."
         case Warned(message):
             return f"warning: {message}"
         case ErrorOccurred(Interrupted.exit_code, message):

@@ -17,15 +17,17 @@ from tests.cli.servers import ask, connect, echo_server
 
 
 class Terminal:
-    """A command whose stderr is a terminal, and whose stdout is one, too, if it is wanted."""
+    """A command whose stderr is a terminal, and whose stdin or stdout is one, too, if it is wanted."""
 
-    def __init__(self, home: Path, *arguments: str, with_stdout: bool = False) -> None:
+    def __init__(
+        self, home: Path, *arguments: str, with_stdout: bool = False, with_stdin: bool = False
+    ) -> None:
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
         self.screen = ""
         self.process = subprocess.Popen(
             [*PT, *LOCALLY, *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=slave if with_stdin else subprocess.DEVNULL,
             stdout=slave if with_stdout else subprocess.DEVNULL,
             stderr=slave,
             env={**environment(home), "TERM": "xterm", "COLUMNS": "200"},
@@ -47,6 +49,10 @@ class Terminal:
             assert time.monotonic() < deadline, self.screen
             time.sleep(POLL)
         return found
+
+    def type(self, text: str) -> None:
+        """Type a line."""
+        os.write(self._master, f"{text}\n".encode())
 
     def end(self, number: int) -> int:
         """Send a signal, read the rest, and give the exit code."""

@@ -11,6 +11,7 @@ from peertunnel.events import (
     Listening,
     PathChanged,
     Pong,
+    ProofsFailed,
     Ready,
     Shared,
     TrafficMeasured,
@@ -35,6 +36,14 @@ LINK = f"pk://{PEER}/8000?a=/ip4/192.0.2.1/tcp/1&a=/ip4/192.0.2.2/tcp/1#u8Jg0hMg
         (TunnelClosed(3, 999, 64_000_000, "finished"), "Tunnel 3 closed: finished; sent 999 B, received 64.0 MB"),
         (Pong(PEER, "direct", "/ip4/192.0.2.1/tcp/1", 3.06), f"pong from {PEER} direct via /ip4/192.0.2.1/tcp/1 in 3.1 ms"),
         (Warned("Mind the gap."), "warning: Mind the gap."),
+        (
+            ProofsFailed(1, "Qm", "192.0.2.9"),
+            "warning: somebody did not know the id, once: last peer Qm from 192.0.2.9.",
+        ),
+        (
+            ProofsFailed(7, "Qm", "192.0.2.9"),
+            "warning: somebody did not know the id, 7 times so far: last peer Qm from 192.0.2.9.",
+        ),
         (ErrorOccurred(5, "Taken.", "Choose."), "error: Taken.\n hint: Choose."),
         (ErrorOccurred(5, "Taken.", ""), "error: Taken."),
         (ErrorOccurred(130, "Interrupted.", ""), "Interrupted."),

@@ -38,6 +38,10 @@ JSON: list[tuple[Event, dict[str, object]]] = [
     ),
     (events.Shared("pk://12D3#secret"), {"kind": "shared", "link": "pk://12D3#secret"}),
     (events.Offered("/a/p2p/12D3"), {"kind": "relay", "via": "/a/p2p/12D3"}),
+    (
+        events.ProofsFailed(3, "12D3", "192.0.2.9"),
+        {"kind": "proofs-failed", "count": 3, "peer_id": "12D3", "place": "192.0.2.9"},
+    ),
     (events.Warned("Mind."), {"kind": "warning", "message": "Mind."}),
     (
         events.ErrorOccurred.of(TargetError("Gone.", hint="Look.")),

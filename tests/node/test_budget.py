@@ -1,0 +1,88 @@
+"""How many proofs may fail, and who waits for whom."""
+
+import pytest
+import trio
+import trio.testing
+
+from peertunnel.budget import BURST, FIRST_INTERVAL, LAST_INTERVAL, MAX_PLACES, QUIET, STEP, Budget, place_of
+
+
+@pytest.mark.parametrize(
+    ("host", "place"),
+    [
+        ("192.0.2.9", "192.0.2.9"),
+        ("::ffff:192.0.2.9", "192.0.2.9"),
+        ("2001:db8:1:2:3::9", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+    ],
+)
+def test_a_place_is_an_address_or_a_subscribers_network(host: str, place: str) -> None:
+    assert place_of((host, 4001)) == place
+
+
+async def spend(budget: Budget, count: int) -> float:
+    """Fail so many times and give the seconds that it took."""
+    began = trio.current_time()
+    for _ in range(count):
+        await budget.take("here")
+        budget.fail("here")
+    return trio.current_time() - began
+
+
+async def test_a_burst_is_free_and_then_tokens_come_back_ever_more_slowly(autojump_clock: object) -> None:
+    budget = Budget()
+    assert await spend(budget, BURST) == 0
+    assert await spend(budget, 1) == pytest.approx(2 * FIRST_INTERVAL)
+    await spend(budget, 10 * STEP)
+    assert await spend(budget, 10) == pytest.approx(10 * LAST_INTERVAL)
+
+
+async def test_after_a_quiet_time_all_is_forgotten(autojump_clock: object) -> None:
+    budget = Budget()
+    await spend(budget, 10 * STEP)
+    await trio.sleep(QUIET + 1)
+    assert await spend(budget, BURST) == 0
+    assert await spend(budget, 1) <= 2 * FIRST_INTERVAL
+
+
+async def test_a_success_costs_nothing(autojump_clock: object) -> None:
+    budget, began = Budget(), trio.current_time()
+    for _ in range(10 * BURST):
+        await budget.take("here")
+        budget.give_back("here")
+    assert trio.current_time() == began
+
+
+async def test_who_comes_from_where_nobody_has_failed_is_first(autojump_clock: object) -> None:
+    budget = Budget()
+    await spend(budget, BURST)
+    order: list[str] = []
+
+    async def wait(place: str) -> None:
+        await budget.take(place)
+        order.append(place)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(wait, "here")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(wait, "elsewhere")
+    assert order[0] == "elsewhere"
+    assert len(order) == 6
+
+
+async def test_who_gives_up_waiting_takes_nothing_along(autojump_clock: object) -> None:
+    budget = Budget()
+    await spend(budget, BURST)
+    with trio.move_on_after(FIRST_INTERVAL / 2):
+        await budget.take("here")
+    began = trio.current_time()
+    await budget.take("here")
+    assert trio.current_time() - began <= 2 * FIRST_INTERVAL
+
+
+async def test_places_are_not_counted_without_bounds(autojump_clock: object) -> None:
+    budget = Budget()
+    for number in range(2 * MAX_PLACES):
+        budget.fail(f"place {number}")
+    assert len(budget._places) == MAX_PLACES

@@ -1,0 +1,73 @@
+"""The file of known peers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from peertunnel.errors import StoreError
+from peertunnel.identity import Identity
+from peertunnel.known import KnownPeers, Verdict
+
+LABEL, OTHER = "0" * 32, "f" * 32
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file is to be."""
+    return tmp_path / "home" / "known_peers"
+
+
+def test_the_first_peer_is_new_and_then_known(path: Path) -> None:
+    known, peer_id = KnownPeers(path), Identity.ephemeral().peer_id
+    assert known.check(LABEL, peer_id) is Verdict.NEW
+    known.remember(LABEL, peer_id)
+    assert KnownPeers(path).check(LABEL, peer_id) is Verdict.SAME
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_another_peer_of_the_same_service_has_changed(path: Path) -> None:
+    known, old, new = KnownPeers(path), Identity.ephemeral().peer_id, Identity.ephemeral().peer_id
+    known.remember(LABEL, old)
+    assert known.check(LABEL, new) is Verdict.CHANGED
+    assert known.check(OTHER, new) is Verdict.NEW
+    known.remember(LABEL, new)
+    assert known.check(LABEL, new) is known.check(LABEL, old) is Verdict.SAME
+
+
+def test_a_peer_is_written_once(path: Path) -> None:
+    known, peer_id = KnownPeers(path), Identity.ephemeral().peer_id
+    for _ in range(3):
+        known.remember(LABEL, peer_id)
+    assert path.read_text().count(peer_id) == 1
+
+
+def test_comments_and_empty_lines_stay(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("# my servers\n\n")
+    path.chmod(0o600)
+    KnownPeers(path).remember(LABEL, Identity.ephemeral().peer_id)
+    assert path.read_text().startswith("# my servers\n\n0000")
+
+
+@pytest.mark.parametrize(
+    "line", ["nonsense", f"{LABEL} nobody", f"{'x' * 32} {Identity.ephemeral().peer_id}"]
+)
+def test_a_line_that_makes_no_sense_is_named(path: Path, line: str) -> None:
+    path.parent.mkdir()
+    path.write_text(f"# one\n{line}\n")
+    path.chmod(0o600)
+    with pytest.raises(StoreError, match="line 2"):
+        KnownPeers(path).check(LABEL, Identity.ephemeral().peer_id)
+
+
+def test_programs_that_write_at_once_lose_nothing(path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from peertunnel.known import KnownPeers\n"
+        "from peertunnel.identity import Identity\n"
+        f"for _ in range(20): KnownPeers(Path(sys.argv[1])).remember('{LABEL}', Identity.ephemeral().peer_id)"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _ in range(4)]
+    assert [writer.wait(60) for writer in writers] == [0] * 4
+    assert len(path.read_text().splitlines()) == 80

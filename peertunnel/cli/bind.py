@@ -55,7 +55,7 @@ def bind(
         )
     flags.stdout_is_data = stdio
     if not peers:
-        tunnelid.required(tunnel_id)
+        tunnel_id = tunnelid.required(tunnel_id, may_ask=not stdio)
     if peers:
         values.service(None, peers)  # whether they are one peer is told before the port is opened
     service = values.soon(values.service, tunnel_id.text if tunnel_id else None, peers, public)
@@ -66,5 +66,5 @@ def bind(
     async def story(session: Session) -> None:
         await session.consume(service, local if port is None else TcpEndpoint(None, port))
 
-    tunnelid.warn(tunnel_id, flags)
+    tunnelid.warn(tunnel_id, flags, public)
     run(flags, story, accept_new_key=accept_new_key)

@@ -17,6 +17,7 @@ COMMANDS = {
     "ping": "Find PEER, say on which path, and how long a round trip takes.",
     "relay": "Serve a team on a public machine: its meeting point and its DHT.",
     "info": "Show this machine's peer id, addresses, files and versions.",
+    "id": "Make a strong tunnel id, or judge one.",
     "demo": "Send 64 MiB through a tunnel on this machine and check them.",
     "completion": "Print the completion script of a shell.",
 }

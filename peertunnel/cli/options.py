@@ -1,7 +1,7 @@
 """The options that every command understands, before its name or after it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,6 +36,7 @@ class Flags:
     via: tuple[str, ...] = ()
     p2p_listen: tuple[str, ...] = ()
     stdout_is_data: bool = False  # then words and JSON lines keep off it
+    notices: list[str] = field(default_factory=list)  # warnings to begin with
 
     @property
     def verbosity(self) -> int:

@@ -1,6 +1,6 @@
 """Events of the commands themselves: what they were run to find out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from peertunnel.events import Event, Offered, Pong, Shared
@@ -19,6 +19,15 @@ class Described(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Judged(Event):
+    """What `pt id` tells: how many bits an id has, and the id if it is a new one, which is for stdout only."""
+
+    kind: ClassVar[str] = "id"
+    bits: int
+    id: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Stepped(Event):
     """A step of `pt demo` is done: what happened, and the seconds since the start."""
 
@@ -29,4 +38,4 @@ class Stepped(Event):
 
 
 # For stdout, and wanted however quiet the command is to be.
-RESULTS = (Described, Offered, Pong, Shared, Stepped)
+RESULTS = (Described, Judged, Offered, Pong, Shared, Stepped)

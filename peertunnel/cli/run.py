@@ -116,6 +116,8 @@ def run(
             async with trio.open_nursery() as nursery:
                 with _reading(flags, session, totals, nursery if graceful else None, advice):
                     await nursery.start(_heed_signals, session, totals, graceful)
+                    for notice in flags.notices:
+                        session.emit(Warned(notice))
                     await story(session)
                 nursery.cancel_scope.cancel()
         except* PeerTunnelError:

@@ -54,7 +54,7 @@ def tcp(
         async with session.node(session.identity.for_service(secret)) as node:
             await session.provide(node, offered, target or TcpEndpoint(None, port or 0), admission)
 
-    tunnelid.warn(given, flags)
+    tunnelid.warn(given, flags, admission.is_public)
     public = " --public" if admission.is_public else ""
     run(flags, story, advice=f"pt bind --port {_free_choice(port)} {given.again}{public}{flags.meeting}")
 

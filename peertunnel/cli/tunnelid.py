@@ -4,7 +4,7 @@ import functools
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from click.core import ParameterSource
 
 from peertunnel.cli.options import Flags
 from peertunnel.errors import UsageError
+from peertunnel.strength import weakness
 
+BETTER = "Make a better one with pt id new."
 HOW = "Give --id NAME or --id-file FILE, or set PT_ID."
 
 
@@ -23,6 +25,7 @@ class TunnelId:
 
     text: str = field(repr=False)
     again: str = field(repr=False)
+    is_strict: bool = False  # a weak one is refused
     is_in_argv: bool = False  # where `ps` shows it to everybody on the machine
 
 
@@ -30,7 +33,7 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --id and --id-file, and call the command with tunnel_id: a TunnelId, or None when there is none."""
 
     @functools.wraps(command)
-    def with_id(*args: Any, id_name: str | None, id_file: str | None, **rest: Any) -> Any:
+    def with_id(*args: Any, id_name: str | None, id_file: str | None, strict: bool, **rest: Any) -> Any:
         source = click.get_current_context().get_parameter_source
         in_argv, by_file = (source(name) is ParameterSource.COMMANDLINE for name in ("id_name", "id_file"))
         if in_argv and by_file:
@@ -42,6 +45,8 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
             tunnel_id = _from_name(id_name, in_argv)
         elif id_file is not None:
             tunnel_id = _from_file(id_file)
+        if tunnel_id is not None and strict:
+            tunnel_id = replace(tunnel_id, is_strict=True)
         return command(*args, tunnel_id=tunnel_id, **rest)
 
     named = click.option(
@@ -50,19 +55,29 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
     filed = click.option(
         "--id-file", metavar="FILE", envvar="PT_ID_FILE", help="A file with the name.  [PT_ID_FILE]"
     )
-    return named(filed(with_id))
+    strict = click.option("--strict", is_flag=True, help="Refuse an id that is easy to guess.")
+    return named(filed(strict(with_id)))
 
 
-def required(tunnel_id: TunnelId | None) -> TunnelId:
-    """Insist on a tunnel id; raises UsageError."""
-    if tunnel_id is None:
-        raise UsageError("There is no tunnel id.", hint=HOW)
-    return tunnel_id
+def required(tunnel_id: TunnelId | None, *, may_ask: bool = True) -> TunnelId:
+    """Insist on a tunnel id, and ask for it at a terminal; raises UsageError."""
+    if tunnel_id is not None:
+        return tunnel_id
+    if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
+        return TunnelId(click.prompt("Tunnel id", hide_input=True, err=True), "(with the same id)")
+    raise UsageError("There is no tunnel id.", hint=HOW)
 
 
-def warn(tunnel_id: TunnelId | None, flags: Flags) -> None:
-    """Tell people, but no log, that others on this machine can see an id that stands on the command line."""
-    if tunnel_id is None or not tunnel_id.is_in_argv or flags.json or flags.quiet:
+def warn(tunnel_id: TunnelId | None, flags: Flags, is_public: bool = False) -> None:
+    """Tell of a weak id, and people, but no log, that others can see one that stands on the command line.
+
+    Raises UsageError for a weak id that is to be refused.
+    """
+    if tunnel_id is not None and not is_public and (why := weakness(tunnel_id.text)):
+        if tunnel_id.is_strict:
+            raise UsageError(why, hint=BETTER)
+        flags.notices.append(f"{why} {BETTER}")
+    if is_public or tunnel_id is None or not tunnel_id.is_in_argv or flags.json or flags.quiet:
         return
     if sys.stderr.isatty() or flags.verbose:
         click.echo(

@@ -1,6 +1,6 @@
 """Events in words: what people read on stderr, and what they read only when they ask for more."""
 
-from peertunnel.cli.results import Described, Stepped
+from peertunnel.cli.results import Described, Judged, Stepped
 from peertunnel.errors import Interrupted
 from peertunnel.events import (
     ErrorOccurred,
@@ -17,6 +17,7 @@ from peertunnel.events import (
     TunnelOpened,
     Warned,
 )
+from peertunnel.strength import WEAK
 
 QUIET, NORMAL, VERBOSE, NEVER = -1, 0, 1, 99  # verbosity: the count of -v, or -1 for -q
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
@@ -56,6 +57,10 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
             return link
         case Described():
             return _table(event)
+        case Judged(bits, None):
+            return f"about {bits} bits" + ("" if bits >= WEAK else f": too few, {WEAK:.0f} are wanted")
+        case Judged(_, text):
+            return text or ""
         case Stepped(step, message, seconds):
             return f"{step}. {message} ({seconds:.1f} s)"
         case ProofsFailed(count, peer_id, place):

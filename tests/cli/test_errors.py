@@ -44,7 +44,8 @@ def test_row(command: str, sentence: str, hint: str, code: str, folder: Path, ta
     words = [word.replace("5432", taken) for word in shlex.split(command)[1:]]
     ended = run_pt(folder / "home", *words, cwd=folder)
     told = f"error: {sentence}\n hint: {hint}\n".replace("5432", taken)
-    assert (ended.returncode, ended.stderr, ended.stdout) == (int(code), told, "")
+    stderr = re.sub(r"\Awarning: The id is easy to guess .*\n", "", ended.stderr)  # the document's are short
+    assert (ended.returncode, stderr, ended.stdout) == (int(code), told, "")
 
 
 def test_the_table_is_read() -> None:

@@ -60,6 +60,8 @@ def commands() -> Iterator[tuple[str, click.Command]]:
         command = cli.get_command(click.Context(cli), name)
         assert command is not None
         yield name, command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {part}", command.commands[part]) for part in command.commands)
 
 
 def test_help_lists_every_command_with_a_whole_sentence(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""`pt id`, and what is said about ids that are easy to guess."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import LOCALLY, Started, run_pt
+from tests.cli.test_terminal import Terminal
+
+STRONG = "9f8c3f3a1d5be07c42ad"
+
+
+def test_a_new_id_is_strong(tmp_path: Path) -> None:
+    made = run_pt(tmp_path, "id", "new")
+    assert made.returncode == 0 and "66 bits" in made.stderr
+    judged = run_pt(tmp_path, "id", "check", PT_ID=made.stdout.strip())
+    assert "about 66 bits" in judged.stdout
+
+
+def test_a_new_id_as_json(tmp_path: Path) -> None:
+    made = run_pt(tmp_path, "id", "new", "--words", "8", "--json")
+    told = json.loads(made.stdout)
+    assert told["kind"] == "id" and told["bits"] == 88 and told["id"].count("-") == 7
+    assert not made.stderr
+
+
+def test_too_few_words_are_refused(tmp_path: Path) -> None:
+    assert run_pt(tmp_path, "id", "new", "--words", "3").returncode == 2
+
+
+@pytest.mark.parametrize("command", [("tcp", "--port", "1"), ("bind", "--port", "0")])
+def test_a_weak_id_is_told_once(command: tuple[str, ...], tmp_path: Path) -> None:
+    with Started(tmp_path, *command, PT_ID="heron") as started:
+        started.until("easy to guess.*pt id new")
+        started.until("Ready|Listening")
+        assert started.end(signal.SIGTERM) == 130
+        assert started.errors.count("easy to guess") == 1
+
+
+def test_a_strong_id_and_a_public_one_are_not(tmp_path: Path) -> None:
+    for options, variables in (((), {"PT_ID": STRONG}), (("--public",), {"PT_ID": "heron"})):
+        with Started(tmp_path, "tcp", "--port", "1", *options, **variables) as started:
+            started.until("Ready")
+            assert "easy to guess" not in started.errors
+
+
+def test_a_weak_id_is_refused_if_that_is_wanted(tmp_path: Path) -> None:
+    ended = run_pt(tmp_path, "tcp", "--port", "1", "--strict", *LOCALLY, PT_ID="heron")
+    assert ended.returncode == 2 and "easy to guess" in ended.stderr
+
+
+def test_an_id_is_asked_for_at_a_terminal_and_not_shown(tmp_path: Path) -> None:
+    with Terminal(tmp_path, "tcp", "--port", "1", with_stdin=True) as terminal:
+        terminal.until("Tunnel id:")
+        terminal.type(STRONG)
+        terminal.until("Ready")
+        assert terminal.end(signal.SIGINT) == 130
+        assert STRONG not in terminal.screen
+
+
+def test_no_id_is_asked_for_without_a_terminal(tmp_path: Path) -> None:
+    ended = run_pt(tmp_path, "tcp", "--port", "1", *LOCALLY)
+    assert ended.returncode == 2 and "no tunnel id" in ended.stderr
+
+
+def test_an_id_is_in_no_log(tmp_path: Path) -> None:
+    """Everything that can be said, by both ends, about a tunnel that is used."""
+    shared = ("-vvv", "--wait", "20")
+    with Started(tmp_path / "a", "tcp", "--port", "1", *shared, PT_ID=STRONG) as provider:
+        address = provider.address()
+        with Started(
+            tmp_path / "b", "bind", "--port", "0", "--peer", address, *shared, PT_ID=STRONG
+        ) as consumer:
+            consumer.until("Connected to")
+            for process in (provider, consumer):
+                assert STRONG not in process.output + process.errors

@@ -20,6 +20,7 @@ _PER_ANSWER = (
 _MAX_TOLD = 4096  # peers that we remember to have named
 _MAX_NAMELESS = 8  # providers without addresses that are looked up after a round
 _FIRST_PAUSE, _LAST_PAUSE = 1.0, 15.0  # seconds between rounds, doubling
+_LAST_SEEKER_PAUSE = 120.0  # seconds between those of a provider that looks for seekers, as long as it runs
 
 
 class Search:
@@ -58,7 +59,7 @@ class Search:
             await self._network.known()
             await self._round()
             await trio.sleep(pause)
-            pause = min(2 * pause, _LAST_PAUSE)
+            pause = min(2 * pause, _LAST_SEEKER_PAUSE if self._service.seeks_seekers else _LAST_PAUSE)
 
     async def _round(self) -> None:
         self._without_addresses.clear()

@@ -28,6 +28,7 @@ _LOOK = 1.0  # seconds between looks at our addresses, our topics and the connec
 _RENEWAL = 300.0  # seconds until we register again at the latest, should a point have forgotten us unnoticed
 _TOUCH = 8.0  # seconds between signs of life: the connection is closed after 10 without any, and it tells of restarts
 _POLL = 2.0  # seconds between questions of a search
+_SEEKER_POLL = 10.0  # seconds between those of a provider that looks for seekers, as long as it runs
 _WITHDRAWAL = 1.0  # seconds to withdraw when we stop
 _MAX_PAGES = 10  # of a namespace at a time; the rest comes with the next poll
 _MAX_CANDIDATES = 256  # that wait for whoever searches
@@ -208,7 +209,7 @@ class _Search:
                 pause = min(2 * pause, _LAST_PAUSE)
             else:
                 pause = _FIRST_PAUSE
-                await trio.sleep(_POLL)
+                await trio.sleep(_SEEKER_POLL if self.service.seeks_seekers else _POLL)
 
     async def _page(
         self, point: Point, topic: bytes, cookies: dict[bytes, bytes], told: dict[str, PeerRecord]

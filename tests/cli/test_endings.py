@@ -124,6 +124,6 @@ def test_who_stops_reading_the_json_lines_stops_us(tmp_path: Path) -> None:
         port = piped.port()
         with pytest.raises(ConnectionRefusedError):
             while True:  # each connection that waits in vain is another line
-                with connect(port) as client, suppress(ConnectionResetError):
+                with suppress(ConnectionResetError), connect(port) as client:
                     client.recv(1)
         assert piped.until(r"code (\d+)")[1] == "130"

@@ -34,21 +34,22 @@ class Program:
         """Its process id."""
         return self._process.pid
 
-    def event(self, kind: str) -> dict[str, Any]:
-        """Return the first JSON line of this kind, past or to come.
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._process.poll() is None
+
+    def event(self, kind: str, number: int = 0) -> dict[str, Any]:
+        """Return a JSON line of this kind, the first or a later one, past or to come.
 
         Raises:
             Failed: the program ended, or 30 s went by.
         """
         for _ in self._patience():
-            for line in self._printed().splitlines(keepends=True):
-                if (
-                    line.endswith("\n")
-                    and line.startswith("{")
-                    and (event := json.loads(line))["kind"] == kind
-                ):
-                    assert isinstance(event, dict)
-                    return event
+            lines = [line for line in self._printed().splitlines(keepends=True) if line.endswith("\n")]
+            events: list[dict[str, Any]] = [json.loads(line) for line in lines if line.startswith("{")]
+            if len(found := [event for event in events if event["kind"] == kind]) > number:
+                return found[number]
         raise self._failure(f"no {kind!r} event")
 
     def wait_for_port(self, port: int) -> None:

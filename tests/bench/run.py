@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.bench import report, subjects, workloads
 from tests.bench.figures import Figures
 from tests.bench.measure import Say, measure
+from tests.bench.meeting import kept
 from tests.bench.programs import Failed
 from tests.bench.samples import Patience, load_target
 from tests.bench.subjects import Subject
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str]) -> int:
         return guard(figures)
     print(report.judgement(figures))
     if options.write:
-        PAGE.write_text(report.page(figures, names, missing, plan.rounds, plan.mib))
+        rest = kept(PAGE.read_text()) if PAGE.exists() else ""
+        PAGE.write_text(report.page(figures, names, missing, plan.rounds, plan.mib) + rest)
         print(f"written: {PAGE}")
     return 0
 

@@ -27,6 +27,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from peertunnel import __version__
+from peertunnel.budget import place_of
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.peers import Answer, Identified
 from peertunnel.transport.addresses import dialable
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 AGENT = f"peertunnel/{__version__}"
 DIAL_TIMEOUT = 15.0  # seconds for the library's own dials; go-libp2p's default
 MAX_CONNECTIONS = 2048  # connections in all; each costs some 60 KiB and two descriptors at the most
+MAX_PER_PLACE = MAX_CONNECTIONS // 4  # of them opened from one address: one machine can't have them all
 _log = logging.getLogger(__name__)
 
 identify.AGENT_VERSION = AGENT
@@ -63,7 +65,9 @@ class _NoAutoConnector(AutoConnector):
 
 
 class _Network(Swarm):
-    """The library's swarm with our dialer."""
+    """The library's swarm with our dialer, and a limit for what peers open from one place."""
+
+    _inbound: dict[str, set[MuxedConnection]]
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
         """Connect to a peer at the addresses that the peerstore has, for the library's own protocols."""
@@ -90,11 +94,29 @@ class _Network(Swarm):
 
     async def accept(self, sock: socket.socket) -> None:
         """Secure a connection that a peer has opened, and serve it; raises UpgradeError."""
+        try:
+            neighbours = self._from(place_of(sock.getpeername()[:2]))
+        except OSError as error:
+            sock.close()
+            raise UpgradeError("the peer is gone") from error
+        if len(neighbours) >= MAX_PER_PLACE:
+            sock.close()
+            raise UpgradeError("too many connections from where the peer is")
         connection = await upgrade(self.upgrader, sock, None)
+        neighbours.add(connection)
         try:
             await self.add_conn(connection, "inbound")
         except SwarmException as error:
             raise UpgradeError(str(error)) from error
+
+    def _from(self, place: str) -> set[MuxedConnection]:
+        """Give the living connections that peers have opened from a place; the dead ones are forgotten."""
+        if len(self._inbound) > MAX_CONNECTIONS:
+            alive = {place: {c for c in found if not c.is_closed} for place, found in self._inbound.items()}
+            self._inbound = {place: found for place, found in alive.items() if found}
+        neighbours = self._inbound.setdefault(place, set())
+        neighbours -= {connection for connection in neighbours if connection.is_closed}
+        return neighbours
 
     async def _upgrade(self, sock: socket.socket, peer_id: ID) -> MuxedConnection:
         return await upgrade(self.upgrader, sock, peer_id)
@@ -132,6 +154,7 @@ class Host:
             [],
             connection_config=limits,
         )
+        self.network._inbound = {}
         self.network.auto_connector = _NoAutoConnector(self.network)
         self.library = BasicHost(self.network, addrs_factory=lambda _: self._announced())
         self.network.set_stream_handler(self._serve_library)

@@ -1,7 +1,7 @@
 """Who gets through a provider's gate, and what the others see: real nodes, and attackers that speak the wire themselves."""
 
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,7 +11,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 from peertunnel.access import Access
 from peertunnel.auth import MAX_ATTEMPTS, PROOF_TIMEOUT, Authenticator
 from peertunnel.endpoints import TcpEndpoint
-from peertunnel.errors import Refused
+from peertunnel.errors import NotFound, Refused
 from peertunnel.events import ProofsFailed, Ready, Warned
 from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
@@ -297,3 +297,47 @@ async def test_a_flood_of_proofs_does_not_keep_an_honest_peer_out() -> None:
                     assert await is_served(connection)
                 assert await is_served(before)
             nursery.cancel_scope.cancel()
+
+
+async def test_strangers_that_stay_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peertunnel.gate.UNPROVEN_TIME", 0.5)
+    async with (
+        provider() as there,
+        caller(there) as (stranger, _, _),
+        caller(there) as (friend, authenticator, _),
+    ):
+        await authenticator.prove(friend)
+        with trio.fail_after(PATIENCE):
+            await stranger.event_closed.wait()
+        assert await is_served(friend)
+
+
+async def test_too_many_strangers_push_out_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peertunnel.gate.MAX_UNPROVEN", 3)
+    async with provider() as there, caller(there) as (friend, authenticator, _), AsyncExitStack() as stack:
+        await authenticator.prove(friend)
+        strangers = []
+        for _ in range(5):
+            connection, _, _ = await stack.enter_async_context(caller(there))
+            await connection.open_tunnel(AUTH)  # in use, and still a stranger
+            strangers.append(connection)
+        with trio.fail_after(PATIENCE):
+            await strangers[0].event_closed.wait()
+            await strangers[1].event_closed.wait()
+        assert not any(connection.is_closed for connection in strangers[2:])
+        assert await is_served(friend)
+
+
+async def test_one_place_cannot_have_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peertunnel.host.MAX_PER_PLACE", 3)
+    async with provider() as there, AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(caller(there))
+        async with open_host(Identity.ephemeral(), ()) as host:
+            four, six = (
+                [address for address in there.node.addresses if address.startswith(kind)]
+                for kind in ("/ip4/", "/ip6/")
+            )
+            with pytest.raises(NotFound):
+                await host.dial(there.node.peer_id, four, PATIENCE)
+            await host.dial(there.node.peer_id, six, PATIENCE)

@@ -44,8 +44,8 @@ class Allowed:
         """
         if self._path is None or (state := _state(self._path)) == self._state:
             return False
-        self._state = state
         self._listed = _read(self._path) if state is not None else frozenset()
+        self._state = state
         return True
 
 

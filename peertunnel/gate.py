@@ -36,6 +36,7 @@ class Gate:
         self._emit = emit
         self._failed = self._told = 0
         self._last = ("", "")
+        self._complaint = ""  # about the list of allowed peers, so as to make it once
         self._seen: dict[MuxedConnection, float] = {}
         self._authenticator: Authenticator | None = None
         if service.root is not None:
@@ -102,8 +103,11 @@ class Gate:
             if not self._access.has_changed():
                 return
         except StoreError as error:  # half written, perhaps: what was read before counts until it is right
-            self._emit(ErrorOccurred.of(error))
+            if error.message != self._complaint:
+                self._complaint = error.message
+                self._emit(ErrorOccurred.of(error))
             return
+        self._complaint = ""
         for connection in before:
             if not self._access.may_prove(str(connection.peer_id)):
                 self._emit(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from peertunnel.errors import StoreError
 from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
-from peertunnel.store import read_private, write_private
+from peertunnel.store import MAX_PRIVATE, read_private, write_private
 
 _LABEL_DIGITS = 32  # hexadecimal
 
@@ -51,7 +51,7 @@ class KnownPeers:
             if (label, peer_id) in self._lines():
                 return
             line = f"{label} {peer_id} {datetime.now(UTC).date().isoformat()}\n"
-            write_private(self._path, self._content() + line.encode())
+            write_private(self._path, _fitting(self._content() + line.encode()))
 
     def _content(self) -> bytes:
         return read_private(self._path) or b""
@@ -92,3 +92,11 @@ class KnownPeers:
             yield
         finally:
             os.close(handle)
+
+
+def _fitting(content: bytes) -> bytes:
+    """Leave out the oldest lines of a file that would be too long to be read again: some 650 services fit."""
+    lines = content.splitlines(keepends=True)
+    while sum(map(len, lines)) > MAX_PRIVATE:
+        del lines[0]
+    return b"".join(lines)

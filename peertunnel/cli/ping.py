@@ -34,4 +34,5 @@ def ping(flags: options.Flags, peer: str | None, count: int, tunnel_id: tunnelid
             async for pong in node.ping(wanted, count, session.config.wait, session.emit):
                 session.emit(pong)
 
+    tunnelid.warn(tunnel_id, flags)
     run(flags, story, graceful=False)

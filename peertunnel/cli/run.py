@@ -13,6 +13,7 @@ import trio
 from peertunnel import sockets
 from peertunnel.cli import output
 from peertunnel.cli.admission import Admission
+from peertunnel.cli.limits import raise_open_files
 from peertunnel.cli.options import Flags
 from peertunnel.cli.totals import Totals
 from peertunnel.config import Config
@@ -105,6 +106,7 @@ def run(
     """
     # Until trio hears signals, and again when it has stopped, SIGTERM ends us as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    raise_open_files()
     show_logs(flags.verbosity)
     config = flags.settings()
     identity = load_identity(config.identity)

@@ -64,7 +64,9 @@ def required(tunnel_id: TunnelId | None, *, may_ask: bool = True) -> TunnelId:
     if tunnel_id is not None:
         return tunnel_id
     if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
-        return TunnelId(click.prompt("Tunnel id", hide_input=True, err=True), "(with the same id)")
+        is_strict = bool(click.get_current_context().params.get("strict"))
+        text = click.prompt("Tunnel id", hide_input=True, err=True)
+        return TunnelId(text, "(with the same id)", is_strict=is_strict)
     raise UsageError("There is no tunnel id.", hint=HOW)
 
 

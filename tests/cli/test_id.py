@@ -2,11 +2,13 @@
 
 import json
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.cli.commands import LOCALLY, Started, run_pt
+from tests.cli.servers import connect
 from tests.cli.test_terminal import Terminal
 
 STRONG = "9f8c3f3a1d5be07c42ad"
@@ -60,6 +62,14 @@ def test_an_id_is_asked_for_at_a_terminal_and_not_shown(tmp_path: Path) -> None:
         assert STRONG not in terminal.screen
 
 
+def test_a_weak_id_that_is_typed_is_refused_if_that_is_wanted(tmp_path: Path) -> None:
+    with Terminal(tmp_path, "bind", "--port", "0", "--strict", with_stdin=True) as terminal:
+        terminal.until("Tunnel id:")
+        terminal.type("heron")
+        terminal.until("easy to guess")
+        assert terminal.process.wait(30) == 2
+
+
 def test_no_id_is_asked_for_without_a_terminal(tmp_path: Path) -> None:
     ended = run_pt(tmp_path, "tcp", "--port", "1", *LOCALLY)
     assert ended.returncode == 2 and "no tunnel id" in ended.stderr
@@ -74,5 +84,9 @@ def test_an_id_is_in_no_log(tmp_path: Path) -> None:
             tmp_path / "b", "bind", "--port", "0", "--peer", address, *shared, PT_ID=STRONG
         ) as consumer:
             consumer.until("Connected to")
+            with suppress(ConnectionError), connect(consumer.port()) as client:
+                client.recv(1)  # the target refuses: that is told at both ends
+            provider.until("Can't reach|refused")
+            assert [process.end(signal.SIGTERM) for process in (consumer, provider)] == [130, 130]
             for process in (provider, consumer):
                 assert STRONG not in process.output + process.errors

@@ -9,6 +9,7 @@ import pytest
 from peertunnel.errors import StoreError
 from peertunnel.identity import Identity
 from peertunnel.known import KnownPeers, Verdict
+from peertunnel.store import MAX_PRIVATE
 
 LABEL, OTHER = "0" * 32, "f" * 32
 
@@ -60,6 +61,20 @@ def test_a_line_that_makes_no_sense_is_named(path: Path, line: str) -> None:
     path.chmod(0o600)
     with pytest.raises(StoreError, match="line 2"):
         KnownPeers(path).check(LABEL, Identity.ephemeral().peer_id)
+
+
+def test_the_oldest_make_room_in_a_file_that_is_full(path: Path) -> None:
+    path.parent.mkdir()
+    peers = [Identity.ephemeral().peer_id for _ in range(3)]
+    old = f"{OTHER} {peers[0]} 2026-01-01\n"
+    filling = f"{'1' * 32} {peers[1]} 2026-01-01\n"
+    path.write_text(old + filling * ((MAX_PRIVATE - len(old)) // len(filling)))
+    path.chmod(0o600)
+    known = KnownPeers(path)
+    assert known.check(OTHER, peers[0]) is Verdict.SAME
+    known.remember(LABEL, peers[2])
+    assert known.check(LABEL, peers[2]) is Verdict.SAME
+    assert known.check(OTHER, peers[0]) is Verdict.NEW
 
 
 def test_programs_that_write_at_once_lose_nothing(path: Path) -> None:

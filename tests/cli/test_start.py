@@ -1,0 +1,44 @@
+"""How soon a command does its work, and what it may use for it."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import Started, environment
+
+TRIES = 5  # of which the best one counts: the machine may be busy with something else
+
+
+def test_a_local_port_is_open_soon(tmp_path: Path) -> None:
+    took = []
+    for _ in range(TRIES):
+        began = time.monotonic()
+        with Started(tmp_path, "bind", "--port", "0", PT_ID="heron") as consumer:
+            consumer.until("Listening on")
+            took.append(time.monotonic() - began)
+    assert min(took) < 1.5, took
+
+
+def test_help_is_there_at_once(tmp_path: Path) -> None:
+    pt, took = shutil.which("pt", path=str(Path(sys.executable).parent)), []
+    command = [pt] if pt else [sys.executable, "-m", "peertunnel"]
+    for _ in range(2 * TRIES):
+        began = time.monotonic()
+        subprocess.run([*command, "--help"], env=environment(tmp_path), capture_output=True, check=True)
+        took.append(time.monotonic() - began)
+    assert min(took) < 0.15, took
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells of the limits")
+def test_as_many_files_may_be_open_as_the_system_allows(tmp_path: Path) -> None:
+    few = ["sh", "-c", 'ulimit -S -n 64 && exec "$@"', "sh"]
+    with Started(tmp_path, "bind", "--port", "0", prefix=few, PT_ID="heron") as consumer:
+        consumer.until("Listening on")
+        limits = Path(f"/proc/{consumer.process.pid}/limits").read_text()
+        (line,) = (line for line in limits.splitlines() if line.startswith("Max open files"))
+        soft, hard = line.split()[3:5]
+        assert soft == hard

@@ -17,6 +17,9 @@ _COPY_BUFFER = 65536  # bytes; socat's own 8192 would make it no yardstick
 _BACKLOG = 128  # connections; socat's own 5 would refuse some of 16 at once
 
 
+_ID = "bench-9f8c3f3a1d5be07c42ad"
+
+
 @dataclass(frozen=True, slots=True)
 class Subject:
     """One thing to measure.
@@ -49,7 +52,7 @@ def _peers(provide: list[str], consume: list[str], target: str, folder: Path) ->
 def _pt() -> Subject:
     pt = Path(sysconfig.get_path("scripts")) / "pt"
     shared = [str(pt), "--json", "--no-mdns", "--no-dht", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]
-    provide, consume = [*shared, "tcp", "--id", "bench"], [*shared, "bind", "--id", "bench", "--port", "0"]
+    provide, consume = [*shared, "tcp", "--id", _ID], [*shared, "bind", "--id", _ID, "--port", "0"]
     return Subject(
         "pt",
         functools.partial(_peers, provide, consume),

@@ -13,6 +13,7 @@ from tests.cli.commands import Started
 from tests.cli.servers import ask, connect, echo_server
 
 GRACE = "300"  # seconds; longer than any test waits, so that only an end before it passes
+STRONG = "9f8c3f3a1d5be07c42ad"  # an id that nobody warns of
 READ_ONE_LINE = '{ "$@"; echo code $? >&2; } | head -n 1 >&2'
 
 
@@ -119,7 +120,7 @@ def test_ping_ends_at_the_first_signal(tmp_path: Path, provider: Started) -> Non
 
 
 def test_who_stops_reading_the_json_lines_stops_us(tmp_path: Path) -> None:
-    command = ("bind", "--json", "--port", "0", "--id", "heron", "--wait", "0.1")
+    command = ("bind", "--json", "--port", "0", "--id", STRONG, "--wait", "0.1")
     with Started(tmp_path, *command, prefix=["sh", "-c", READ_ONE_LINE, "sh"]) as piped:
         port = piped.port()
         with pytest.raises(ConnectionRefusedError):

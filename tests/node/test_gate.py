@@ -10,6 +10,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from peertunnel.access import Access
 from peertunnel.auth import MAX_ATTEMPTS, PROOF_TIMEOUT, Authenticator
+from peertunnel.budget import BURST
 from peertunnel.endpoints import TcpEndpoint
 from peertunnel.errors import NotFound, Refused
 from peertunnel.events import ProofsFailed, Ready, Warned
@@ -341,3 +342,12 @@ async def test_one_place_cannot_have_all_connections(monkeypatch: pytest.MonkeyP
             with pytest.raises(NotFound):
                 await host.dial(there.node.peer_id, four, PATIENCE)
             await host.dial(there.node.peer_id, six, PATIENCE)
+
+
+async def test_a_crowd_that_comes_at_once_is_let_in() -> None:
+    """All from one address, as when a server restarts that many have been connected to."""
+    async with provider() as there, AsyncExitStack() as stack:
+        callers = [await stack.enter_async_context(caller(there)) for _ in range(3 * BURST)]
+        async with trio.open_nursery() as nursery:
+            for connection, authenticator, _ in callers:
+                nursery.start_soon(authenticator.prove, connection)

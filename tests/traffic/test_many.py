@@ -33,8 +33,9 @@ def port() -> int:
 
 @pytest.fixture(scope="module")
 def tunnel(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Forwarding]:
-    """A tunnel to whatever a test serves at the port."""
-    with lasting(forwarding(tmp_path_factory.mktemp("many"), f"127.0.0.1:{port}")) as opened:
+    """A tunnel, for everybody, to whatever a test serves at the port."""
+    folder, public = tmp_path_factory.mktemp("many"), ("--public",)
+    with lasting(forwarding(folder, f"127.0.0.1:{port}", provide=public, consume=public)) as opened:
         yield opened
 
 

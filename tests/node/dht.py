@@ -48,10 +48,14 @@ class Peer:
 
 @asynccontextmanager
 async def peer(
-    *bootstrap: str, server: bool = True, prefix: str = PREFIX, listen: tuple[str, ...] = HERE
+    *bootstrap: str,
+    server: bool = True,
+    prefix: str = PREFIX,
+    listen: tuple[str, ...] = HERE,
+    identity: Identity | None = None,
 ) -> AsyncIterator[Peer]:
     """Run a peer until the block ends."""
-    async with open_host(Identity.ephemeral(), listen) as host, trio.open_nursery() as nursery:
+    async with open_host(identity or Identity.ephemeral(), listen) as host, trio.open_nursery() as nursery:
         dht = Dht(host, bootstrap, prefix=prefix, server=server)
         nursery.start_soon(dht.run)
         yield Peer(host, dht, nursery)

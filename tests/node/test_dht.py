@@ -1,0 +1,151 @@
+"""The DHT among our own hosts: found in either order, at new addresses, past the dead and past liars."""
+
+import trio
+
+from peertunnel.discovery import Announcement
+from peertunnel.discovery.dht_contacts import address_bytes, id_bytes
+from peertunnel.identity import Identity
+from peertunnel.peers import RequestError
+from peertunnel.protocols.kademlia.messages import Contact, Message, Type, decode, encode
+from peertunnel.protocols.service import Service
+from peertunnel.protocols.topic import dht_key
+from tests.node.dht import HERE, PATIENCE, PREFIX, Peer, network, peer, until
+from tests.node.wire import new_peer, new_service, next_of, pinned, place
+
+PROTOCOL = f"{PREFIX}/kad/1.0.0"
+
+
+async def ask(asker: Peer, asked: Peer, message: Message) -> Message:
+    """Ask a node something directly."""
+    answer = await asker.host.request(
+        asked.host.peer_id, [asked.address], PROTOCOL, encode(message), limit=65536, within=PATIENCE
+    )
+    return decode(answer)
+
+
+async def test_a_provider_is_found_whoever_comes_first() -> None:
+    service = new_service()
+    async with network(5) as peers, peer(peers[1].address, server=False) as client:
+        with client.dht.find(service) as early:
+            peers[4].provide(service)
+            assert await next_of(early, PATIENCE) == peers[4].candidate
+        with peers[3].dht.find(service) as late:
+            assert await next_of(late, PATIENCE) == peers[4].candidate
+
+
+async def test_a_provider_that_moves_is_found_at_its_new_address() -> None:
+    service = new_service()
+    async with network(3) as peers, peer(peers[0].address, server=False) as provider:
+        addresses = [place(provider.host.peer_id, 1)]
+        topics = provider.announcement(service).topics
+        told = Announcement(provider.host.peer_id, lambda: (addresses[-1],), topics)
+        provider.nursery.start_soon(provider.dht.announce, told)
+        with peers[2].dht.find(service) as channel:
+            assert (await next_of(channel, PATIENCE)).addresses == (addresses[0],)
+            addresses.append(place(provider.host.peer_id, 2))
+            assert (await next_of(channel, PATIENCE)).addresses == (addresses[1],)
+
+
+async def test_a_pinned_peer_needs_no_topic() -> None:
+    async with network(3) as peers, peer(peers[0].address, server=False) as provider:
+        peers[1].provide(new_service())
+        provider.provide(pinned(provider.host.peer_id))
+        with peers[2].dht.find(pinned(provider.host.peer_id)) as channel:
+            assert await next_of(channel, PATIENCE) == provider.candidate
+
+
+async def test_a_record_outlives_most_of_the_nodes_that_hold_it() -> None:
+    service = new_service()
+    async with network(3) as peers, trio.open_nursery() as nursery:
+        doomed, gone = trio.Event(), trio.Event()
+
+        async def holder() -> None:
+            async with peer(peers[0].address):
+                await doomed.wait()
+            gone.set()
+
+        nursery.start_soon(holder)
+        await until(lambda: peers[1].dht.size == 3)
+        async with peer(peers[0].address, server=False) as provider:
+            provider.provide(service)
+            with peers[2].dht.find(service) as channel:
+                await next_of(channel, PATIENCE)
+            doomed.set()
+            await gone.wait()
+            async with peer(peers[1].address, server=False) as client:
+                with client.dht.find(service) as channel:
+                    assert await next_of(channel, PATIENCE) == provider.candidate
+
+
+async def test_a_liars_providers_do_not_hide_the_true_one() -> None:
+    service = new_service()
+    async with network(4) as peers, peer(peers[0].address, server=False) as provider:
+        provider.provide(service)
+        key = dht_key(provider.announcement(service).topics()[0])
+        for _ in range(500):
+            liar = Contact(id_bytes(new_peer()), address_bytes(["/ip4/127.0.0.1/tcp/1"]))
+            peers[1].dht._providers.add(key, liar, None, 0)
+        with peers[3].dht.find(service) as channel, trio.fail_after(PATIENCE):
+            while (await channel.receive()).peer_id != provider.host.peer_id:
+                pass
+
+
+async def test_a_network_that_is_away_is_joined_once_it_is_back() -> None:
+    identity = Identity.ephemeral()
+    async with peer(identity=identity) as first:
+        address = first.address
+    async with peer(address, server=False) as early:
+        await trio.sleep(0.2)  # its first try has failed by then, and nothing tells of that
+        async with peer(listen=(address.split("/p2p/")[0],), identity=identity):
+            await until(lambda: early.dht.size == 1)
+
+
+async def test_a_client_serves_nobody() -> None:
+    async with peer() as node, peer(node.address, server=False) as client:
+        await until(lambda: client.dht.size == 1)
+        try:
+            await ask(node, client, Message(Type.FIND_NODE, b"key"))
+        except RequestError:
+            pass
+        else:
+            raise AssertionError("a client answered")
+        assert node.dht.size == 0
+
+
+async def test_a_peer_announces_only_itself_and_what_is_asked_is_answered() -> None:
+    own, other = address_bytes([place(new_peer())]), id_bytes(new_peer())
+    async with peer() as node, peer(server=False) as client:
+        caller = id_bytes(client.host.peer_id)
+        record = Message(Type.ADD_PROVIDER, b"key", providers=(Contact(other, own), Contact(caller, own)))
+        await client.host.tell(node.host.peer_id, [node.address], PROTOCOL, encode(record), within=PATIENCE)
+        found = await ask(client, node, Message(Type.GET_PROVIDERS, b"key"))
+        assert [(contact.peer_id, contact.addresses) for contact in found.providers] == [(caller, own)]
+        assert (await ask(client, node, Message(Type.PING))).type is Type.PING
+        assert (await ask(client, node, Message(Type.GET_VALUE, b"key"))).record is None
+        try:
+            await ask(client, node, Message(Type.PUT_VALUE, b"key", record=b"value"))
+        except RequestError:
+            return
+        raise AssertionError("a value was taken")
+
+
+async def test_a_search_ends_with_its_channel_and_the_channel_with_the_node() -> None:
+    service: Service = new_service()
+    async with peer(listen=HERE) as node:
+        channel = node.dht.find(service)
+    with channel:
+        try:
+            await channel.receive()
+        except trio.EndOfChannel:
+            return
+    raise AssertionError("the channel goes on")
+
+
+async def test_what_we_hold_ourselves_is_withdrawn() -> None:
+    service = new_service()
+    async with peer() as node:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.dht.announce, node.announcement(service))
+            await until(lambda: len(node.dht._providers) == 2)
+            nursery.cancel_scope.cancel()
+        assert len(node.dht._providers) == 0

@@ -4,6 +4,7 @@ import logging
 
 import multiaddr.exceptions
 import trio
+from dns.exception import DNSException
 from multiaddr import Multiaddr
 from multiaddr.resolvers import DNSResolver
 
@@ -13,6 +14,13 @@ from peertunnel.protocols.kademlia.messages import Contact
 PUBLIC_BOOTSTRAP = ("/dnsaddr/bootstrap.libp2p.io",)  # as in every public node of Go, Rust and JavaScript
 MAX_NODES = 64  # that a name may stand for; the public one has five, each at some addresses
 _RESOLVING = 10.0  # seconds for a name; the resolver tries each name server for five
+_FAILURES = (  # no network, no resolver set up, no such name, loops, answers that make no sense
+    OSError,
+    ValueError,
+    DNSException,
+    multiaddr.exceptions.Error,
+    multiaddr.exceptions.MultiaddrError,
+)
 _log = logging.getLogger(__name__)
 
 
@@ -37,7 +45,7 @@ async def _resolve_name(address: str, texts: list[str]) -> None:
     with trio.move_on_after(_RESOLVING):
         try:
             found = await DNSResolver().resolve(Multiaddr(address))
-        except (OSError, ValueError, multiaddr.exceptions.Error) as error:
+        except _FAILURES as error:
             _log.debug("%s was not resolved: %r", address, error)
             return
         texts += [str(place) for place in (found or [])[:MAX_NODES]]

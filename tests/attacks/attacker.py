@@ -7,25 +7,36 @@ for what it was told by a victim, `result` with what it got.
 import json
 import secrets
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+from multiaddr import Multiaddr
 
 from peertunnel.auth import Authenticator
+from peertunnel.discovery.rendezvous_point import Point, Refusal
 from peertunnel.errors import NotFound, Refused
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.node import TUNNEL
+from peertunnel.peers import RequestError
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.kademlia.messages import Contact, Message, Type, encode
+from peertunnel.protocols.peerid import multihash_of
 from peertunnel.protocols.protobuf import encode_message
+from peertunnel.protocols.record import PeerRecord
+from peertunnel.protocols.topic import cid, dht_key
 from peertunnel.protocols.varint import encode_varint
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import MuxedConnection
 
 HERE = ("/ip4/127.0.0.1/tcp/0",)
+KAD = "/private/kad/1.0.0"
+RECORDS = 300  # more than a node keeps for a key
 PATIENCE = 15.0  # seconds for what an honest peer would answer in one
 BROKEN = (MuxedConnError, MuxedStreamError, NotFound, Refused)
 
@@ -178,8 +189,33 @@ async def garbage(host: Host, address: str, *protocols: str) -> None:
     tell("result", bytes=await loot(await dial(host, address)))
 
 
+async def records(_: Host, via: str, *topics: str) -> None:
+    """Announce providers that are not there, under topics that were overheard, from many identities."""
+    point_id = via.rpartition("/p2p/")[2]
+    turns, taken = trio.Semaphore(10), [0, 0]
+
+    async def announce(number: int) -> None:
+        identity, place = Identity.ephemeral(), Multiaddr(f"/ip4/127.0.0.1/tcp/{1 + number}").to_bytes()
+        async with turns, open_host(identity, ()) as host:
+            point, contact = Point(host, point_id, [via]), Contact(multihash_of(identity.peer_id), (place,))
+            for topic in map(bytes.fromhex, topics):
+                record = PeerRecord(identity.peer_id, time.time_ns(), (place,))
+                with suppress(RequestError, Refusal):
+                    await point.register(cid(topic), record)
+                    taken[0] += 1
+                message = encode(Message(Type.ADD_PROVIDER, dht_key(topic), providers=(contact,)))
+                with suppress(RequestError):
+                    await host.tell(point_id, [via], KAD, message, within=PATIENCE)
+                    taken[1] += 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(RECORDS):
+            nursery.start_soon(announce, number)
+    tell("result", registered=taken[0], provided=taken[1])
+
+
 MODES: dict[str, Callable[..., Awaitable[None]]] = {
-    mode.__name__: mode for mode in (flood, garbage, guess, middle, replay, silence, squat, tunnel)
+    mode.__name__: mode for mode in (flood, garbage, guess, middle, records, replay, silence, squat, tunnel)
 }
 
 

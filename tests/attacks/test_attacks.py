@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 import trio
 
 from peertunnel.protocols.auth import PROTOCOL as AUTH
+from peertunnel.protocols.service import Service
 from tests.interop.peers import Running, pt, running
 from tests.node.pair import target
 
@@ -145,6 +147,23 @@ async def test_squatters_on_the_topic_do_not_keep_the_provider_from_being_found(
                     await squatter.event("ready")
                 async with pt(tmp_path / "honest", "bind", "--port", "0", *wrong) as honest:
                     assert await fetch(honest, SOON) == SECRET
+
+
+@pytest.mark.parametrize("way", ["--rendezvous", "--bootstrap"])
+async def test_hostile_records_do_not_hide_the_provider(way: str, tmp_path: Path) -> None:
+    """More than a node keeps, on the topic, from as many peers that are not there, before the provider announces itself."""
+    relay = ("relay", "--listen", "/ip4/127.0.0.1/tcp/0", "--dht", "--dht-prefix", "/private")
+    async with pt(tmp_path / "relay", *relay) as point:
+        via = (await point.event("relay"))["via"]
+        topics = Service.from_id(ID).topics_to_search(time.time())
+        async with attacker("records", via, *(topic.hex() for topic in topics)) as stranger:
+            taken = await stranger.event("result", 2 * PATIENCE)
+            assert min(taken["registered"], taken["provided"]) >= 300
+        place = (way, via, *(("--dht", "--dht-prefix", "/private") if way == "--bootstrap" else ()))
+        async with victim(tmp_path, *place):
+            meet = ("bind", "--port", "0", "--id", ID, "--wait", str(PATIENCE), *place)
+            async with pt(tmp_path / "late", *meet) as honest:
+                assert await fetch(honest, SOON) == SECRET
 
 
 async def test_a_flood_of_proofs_keeps_nobody_else_out(tmp_path: Path) -> None:

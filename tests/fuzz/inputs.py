@@ -6,7 +6,9 @@ from struct import pack
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from peertunnel.protocols import auth
 from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.kademlia import messages as kad
 from peertunnel.protocols.peerid import ed25519_peer_id
 from peertunnel.protocols.record import Form, PeerRecord, seal
 from peertunnel.protocols.rendezvous import Discover, Message, Register, Unregister, encode
@@ -65,7 +67,29 @@ def _rendezvous() -> list[bytes]:
     return [encode_delimited(encode(message)) for message in messages]
 
 
+def _auth() -> list[bytes]:
+    """Give what both ends say that know another secret."""
+    said: list[bytes] = []
+    for role in auth.Role:
+        opener = auth.Opener(role, b"wrong", "them", "us", bytes)
+        responder = auth.Responder(role.other, b"wrong", "us", "them", bytes)
+        reply = responder.receive(opener.hello())
+        said += [opener.hello(), reply, opener.receive(reply), auth.accepted()]
+    return [encode_delimited(message) for message in said]
+
+
+def _kademlia() -> list[bytes]:
+    """Give requests and answers of every kind."""
+    contact = kad.Contact(bytes(34), (b"\x04\x7f\0\0\1\x06\x0f\xa1",) * 2, kad.Connection.CONNECTED)
+    return [
+        encode_delimited(kad.encode(kad.Message(kind, b"key", (contact,), (contact, contact), b"record")))
+        for kind in kad.Type
+    ]
+
+
 _CONVERSATIONS = {
+    "auth": _chosen(_auth()),
+    "kademlia": _chosen(_kademlia()),
     "rendezvous": _chosen(_rendezvous()),
     "yamux": _yamux,
     "noise": _chosen(_NOISE),

@@ -2,8 +2,15 @@
 
 from collections.abc import Callable, Iterator
 
+from peertunnel.protocols.auth import MAX_MESSAGE as MAX_AUTH
+from peertunnel.protocols.auth import Opener as Prover
+from peertunnel.protocols.auth import Responder as Proven
+from peertunnel.protocols.auth import Role
 from peertunnel.protocols.delimited import Delimited
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
+from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, MAX_KEY, MAX_PROVIDERS, MAX_REQUEST
+from peertunnel.protocols.kademlia.messages import decode as decode_kad
+from peertunnel.protocols.kademlia.messages import encode as encode_kad
 from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.protocols.noise import Opener, Sealer, sealed_size
 from peertunnel.protocols.peerid import ed25519_peer_id
@@ -177,7 +184,48 @@ def rendezvous(data: bytes) -> None:
     assert 0 <= book.size == book.namespaces
 
 
+def _entropy(size: int) -> bytes:
+    return b"\x07" * size
+
+
+def auth(data: bytes) -> None:
+    """Whoever doesn't know the secret proves nothing, at either end, whatever is said and however it is cut."""
+    script = _Script(data)
+    role = (Role.CONSUMER, Role.PROVIDER)[script.choose(2)]
+    us, them = "us", "them"
+    ends: tuple[list[Callable[[bytes], object]], ...] = (
+        [(responder := Proven(role, KEY, us, them, _entropy)).receive, responder.confirm],
+        [Prover(role, KEY, us, them, _entropy).receive],
+    )
+    steps, messages = list(ends[script.choose(2)]), Delimited(MAX_AUTH)
+    try:
+        for part in script.parts():
+            for message in messages.receive(part):
+                step = steps.pop(0)
+                step(message)
+                assert steps, "proven without the secret"
+    except RemoteProtocolError:
+        return
+
+
+def kademlia(data: bytes) -> None:
+    """A message is read and written again as the same one, or refused; what it names is bounded."""
+    script = _Script(data)
+    messages = Delimited(MAX_REQUEST)
+    try:
+        for part in script.parts():
+            for message in map(decode_kad, messages.receive(part)):
+                assert decode_kad(encode_kad(message)) == message
+                assert len(message.key) <= MAX_KEY and len(message.providers) <= MAX_PROVIDERS
+                for contact in (*message.closer, *message.providers):
+                    assert len(contact.addresses) <= MAX_ADDRESSES
+    except RemoteProtocolError:
+        return
+
+
 TARGETS: dict[str, Target] = {
+    "auth": auth,
+    "kademlia": kademlia,
     "rendezvous": rendezvous,
     "yamux": yamux,
     "noise": noise,

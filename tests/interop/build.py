@@ -1,6 +1,6 @@
-"""Build the Go and the Rust peer into tests/interop/bin when their sources are newer.
+"""Build the Go, the Rust and the JavaScript peer into tests/interop/bin when their sources are newer.
 
-`python tests/interop/build.py [gopeer] [rspeer]` builds both or those that are named.
+`python tests/interop/build.py [gopeer] [rspeer] [jspeer]` builds all of them or those that are named.
 """
 
 import shutil
@@ -11,6 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 BIN = HERE / "bin"
+BUILT = {"target", "node_modules"}  # folders of what is not source
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Recipe:
 
     def is_fresh(self) -> bool:
         """Tell whether the binary is younger than every source."""
-        sources = [path for path in self.folder.rglob("*") if path.is_file() and "target" not in path.parts]
+        sources = [path for path in self.folder.rglob("*") if path.is_file() and not BUILT & {*path.parts}]
         return self.binary.exists() and self.binary.stat().st_mtime > max(
             path.stat().st_mtime for path in sources
         )
@@ -60,7 +61,14 @@ RUST = Recipe(
     command=("cargo", "build", "--release", "--locked", "--target-dir", str(HERE / "rust/target")),
     product=HERE / "rust/target/release/rspeer",
 )
-RECIPES = (GO, RUST)
+JS = Recipe(
+    name="jspeer",
+    tool="npm",
+    folder=HERE / "js",
+    command=("npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"),
+    product=HERE / "js/jspeer",
+)
+RECIPES = (GO, RUST, JS)
 
 
 def main(names: list[str]) -> None:

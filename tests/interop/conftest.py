@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.build import GO, RECIPES, RUST, Recipe
+from tests.interop.build import GO, JS, RECIPES, RUST, Recipe
 from tests.tools import need
 
 
@@ -44,3 +44,9 @@ def gopeer() -> Path:
 def rspeer() -> Path:
     """The rust-libp2p peer."""
     return _built(RUST)
+
+
+@pytest.fixture(scope="session")
+def jspeer() -> Path:
+    """The js-libp2p peer."""
+    return _built(JS)

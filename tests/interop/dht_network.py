@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tests.bench.programs import Program, program
-from tests.interop.build import GO, RUST
+from tests.interop.build import GO, JS, RUST
 
 PREFIX = "/private"
-_GO, _RUST = 8, 4  # foreign nodes; the others are ours, four to a process
+_GO, _RUST, _JS = 8, 4, 2  # foreign nodes; the others are ours, four to a process
 _OURS_PER_PROCESS = 4
 _LISTEN = "/ip4/127.0.0.1/tcp/0"
 
@@ -71,6 +71,11 @@ def network(count: int) -> Iterator[Network]:
             members += [start(1, *go, "--bootstrap", entry) for _ in range(_GO)]
         if RUST.binary.exists():
             members += [start(1, *rust, "--external", "--bootstrap", entry) for _ in range(_RUST)]
+        if JS.binary.exists():
+            members += [
+                start(1, str(JS.binary), "serve", "--prefix", PREFIX, "--bootstrap", entry)
+                for _ in range(_JS)
+            ]
         while (missing := count - sum(member.nodes for member in members)) > 0:
             members.append(ours(min(missing, _OURS_PER_PROCESS), entry))
         for member in members:

@@ -1,4 +1,4 @@
-"""The DHT with go-libp2p's and rust-libp2p's nodes: records that they hold, that we hold, that they find and we find."""
+"""The DHT with Go's, Rust's and JavaScript's nodes: records that they hold, that we hold, that they find and we find."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -53,9 +53,21 @@ def rust(rspeer: Path) -> Foreign:
     )
 
 
-@pytest.fixture(params=["go", "rust"])
+@pytest.fixture
+def js(jspeer: Path) -> Foreign:
+    """js-libp2p with its @libp2p/kad-dht."""
+    common = ["--prefix", PREFIX]
+    named = [*common, "--key", dht_key(NAME.encode()).hex(), "--bootstrap"]
+    return Foreign(
+        [str(jspeer), "serve", *common],
+        [str(jspeer), "provide", *named],
+        [str(jspeer), "find", *named],
+    )
+
+
+@pytest.fixture(params=["go", "rust", "js"])
 def foreign(request: pytest.FixtureRequest) -> Foreign:
-    """Either of them."""
+    """Each of them."""
     found: Foreign = request.getfixturevalue(request.param)
     return found
 

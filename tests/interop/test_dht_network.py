@@ -1,4 +1,4 @@
-"""Finding each other in a network of 40 DHT nodes, ours, Go's and Rust's: all well, many dead, and strangers on the topic."""
+"""Finding each other in a network of 40 DHT nodes, ours, Go's, Rust's and JavaScript's: all well, many dead, and strangers on the topic."""
 
 import math
 import time
@@ -32,7 +32,7 @@ SILENT = 0.3  # of the nodes
 
 
 @pytest.fixture
-def _peers(gopeer: Path, rspeer: Path) -> None:
+def _peers(gopeer: Path, rspeer: Path, jspeer: Path) -> None:
     """The foreign nodes are built."""
 
 

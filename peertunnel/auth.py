@@ -37,7 +37,7 @@ from peertunnel.transport.yamux import MuxedConnection
 
 PROOF_TIMEOUT = 4.0  # seconds for an exchange, and until a failed one is reset
 DECISION_TIMEOUT = 60.0  # seconds for the provider's owner to decide
-MAX_ATTEMPTS = 256  # exchanges at a time, of some kilobytes each; beyond that one is dropped from where most come from
+MAX_ATTEMPTS = 256  # exchanges at a time; beyond that one is dropped from where most come from
 MAX_KNOWN = 1024  # peers that have proven themselves since we started
 
 Decide = Callable[[str], Awaitable[bool]]

@@ -21,11 +21,11 @@ from peertunnel.errors import NotFound, Refused
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.node import TUNNEL
-from peertunnel.peers import RequestError
+from peertunnel.peers import Caller, RequestError
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.delimited import encode_delimited
-from peertunnel.protocols.kademlia.messages import Contact, Message, Type, encode
+from peertunnel.protocols.kademlia.messages import MAX_REQUEST, Contact, Message, Type, decode, encode
 from peertunnel.protocols.peerid import multihash_of
 from peertunnel.protocols.protobuf import encode_message
 from peertunnel.protocols.record import PeerRecord
@@ -36,6 +36,7 @@ from peertunnel.transport.yamux import MuxedConnection
 
 HERE = ("/ip4/127.0.0.1/tcp/0",)
 KAD = "/private/kad/1.0.0"
+MANY = 9000  # records in one answer; more don't fit into what is read
 RECORDS = 300  # more than a node keeps for a key
 PATIENCE = 15.0  # seconds for what an honest peer would answer in one
 BROKEN = (MuxedConnError, MuxedStreamError, NotFound, Refused)
@@ -214,8 +215,27 @@ async def records(_: Host, via: str, *topics: str) -> None:
     tell("result", registered=taken[0], provided=taken[1])
 
 
+async def node(host: Host) -> None:
+    """Be a DHT node that knows thousands of providers of whatever it is asked for, others each time."""
+    place = Multiaddr("/ip4/127.0.0.1/tcp/1").to_bytes()
+
+    def answer(_: Caller, data: bytes) -> bytes:
+        question = decode(data)
+        found: tuple[Contact, ...] = ()
+        if question.type is Type.GET_PROVIDERS:
+            ids = (b"\x12\x20" + secrets.token_bytes(32) for _ in range(MANY))
+            found = tuple(Contact(peer_id, (place,)) for peer_id in ids)
+            tell("lied", providers=MANY)
+        return encode(Message(question.type, question.key, providers=found))
+
+    host.answer(KAD, answer, limit=MAX_REQUEST)
+    tell("ready", addresses=host.addresses)
+    await trio.sleep_forever()
+
+
 MODES: dict[str, Callable[..., Awaitable[None]]] = {
-    mode.__name__: mode for mode in (flood, garbage, guess, middle, records, replay, silence, squat, tunnel)
+    mode.__name__: mode
+    for mode in (flood, garbage, guess, middle, node, records, replay, silence, squat, tunnel)
 }
 
 

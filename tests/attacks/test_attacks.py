@@ -166,6 +166,21 @@ async def test_hostile_records_do_not_hide_the_provider(way: str, tmp_path: Path
                 assert await fetch(honest, SOON) == SECRET
 
 
+async def test_ten_thousand_hostile_records_do_not_hide_the_provider(tmp_path: Path) -> None:
+    """A DHT node names thousands of providers in each answer; the honest record is at another node."""
+    dht = ("--dht", "--dht-prefix", "/private")
+    relay = ("relay", "--listen", "/ip4/127.0.0.1/tcp/0", *dht)
+    async with pt(tmp_path / "relay", *relay) as point, attacker("node") as liar:
+        place = ("--bootstrap", (await point.event("relay"))["via"])
+        lies = ("--bootstrap", (await liar.event("ready"))["addresses"][0])
+        async with victim(tmp_path, *dht, *place):
+            meet = ("bind", "--port", "0", "--id", ID, "--wait", str(PATIENCE), *dht, *lies, *place)
+            async with pt(tmp_path / "late", *meet) as honest:
+                assert await fetch(honest, SOON) == SECRET
+                assert resident(honest) < 2 * GROWTH
+            assert sum(lie["providers"] for lie in liar.past("lied")) > 10_000
+
+
 async def test_a_flood_of_proofs_keeps_nobody_else_out(tmp_path: Path) -> None:
     async with victim(tmp_path) as there, consumer(tmp_path, there.address, name="before") as before:
         assert await fetch(before, PATIENCE) == SECRET

@@ -58,6 +58,7 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
             if options.dht:
                 dht = Dht(host, options.bootstrap, prefix=options.dht_prefix, server=True)
                 nursery.start_soon(dht.run)
+                metrics.gauge("dht_records", "Provider records held for others.", lambda: dht.records)
                 metrics.gauge("dht_peers", "Nodes in the DHT's routing table.", lambda: dht.size)
             if pages:
                 nursery.start_soon(metrics.serve, pages)

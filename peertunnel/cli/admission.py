@@ -1,4 +1,4 @@
-"""Who may come in, as a provider's command line says it: --allow, --allowed-peers, --ask and --public."""
+"""Who may come in, as a provider's command line says it, and where it is counted: --allow and so on, --metrics."""
 
 import functools
 import sys
@@ -15,6 +15,7 @@ from peertunnel.errors import UsageError
 if TYPE_CHECKING:
     from peertunnel.access import Access
     from peertunnel.cli.run import Session
+    from peertunnel.endpoints import Endpoint
     from peertunnel.protocols.service import Service
 
 
@@ -26,6 +27,7 @@ class Admission:
     allowed_peers: Path | None = None
     ask: bool = False
     is_public: bool = False
+    metrics: "Endpoint | None" = None
 
     def access(self, session: "Session", service: "Service") -> "Access":
         """Give the provider's rules; raises StoreError for a list that can't be read."""
@@ -51,6 +53,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         allowed_peers: Path | None,
         ask: bool,
         public: bool,
+        metrics: "Endpoint | None",
         **rest: Any,
     ) -> Any:
         if public and (allow or allowed_peers or ask):
@@ -61,7 +64,8 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise UsageError(
                 "There is no terminal to ask at.", hint="Name the peers with --allow or --allowed-peers."
             )
-        return command(*args, admission=Admission(allow, allowed_peers, ask, public), **rest)
+        admission = Admission(allow, allowed_peers, ask, public, metrics)
+        return command(*args, admission=admission, **rest)
 
     for option in reversed(
         (
@@ -79,6 +83,9 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Let only the peers in this file in, one a line; changes count at once.",
             ),
             click.option("--ask", is_flag=True, help="Ask here about each new peer that knows the id."),
+            click.option(
+                "--metrics", type=values.local, metavar="[HOST:]PORT", help="Serve /metrics for Prometheus."
+            ),
             click.option("--public", is_flag=True, help="Let everybody in: the id is no secret then."),
         )
     ):

@@ -71,7 +71,26 @@ class Session:
         if admission.is_public:
             self.emit(Warned("Anyone may connect: the service is public, and its id is told to everybody."))
         grace = self.config.grace
-        await expose(node, service, target, self.emit, access=access, grace=grace, stop=self.stop)
+        async with self._counting(admission.metrics):
+            await expose(node, service, target, self.emit, access=access, grace=grace, stop=self.stop)
+
+    @asynccontextmanager
+    async def _counting(self, place: Endpoint | None) -> AsyncIterator[None]:
+        """Serve metrics meanwhile, if a place for them is given."""
+        if place is None:
+            yield
+            return
+        from peertunnel.cli.counters import Counters  # its library takes a while to load
+
+        counters, pages = Counters(), await sockets.listen(place)
+        self.emit.subscribe(counters)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(counters.metrics().serve, pages)
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            sockets.close_listeners(pages)
 
     async def consume(self, service: Callable[[], Service], local: Endpoint | None) -> None:
         """Reach a service from a local endpoint, or stdin and stdout, until the session is to stop.

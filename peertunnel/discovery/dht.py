@@ -57,6 +57,11 @@ class Dht:
         """How many nodes the routing table holds."""
         return len(self._network.table)
 
+    @property
+    def records(self) -> int:
+        """How many provider records we hold."""
+        return len(self._providers)
+
     async def run(self) -> None:
         """Take part in the network until cancelled; what is announced or sought before that waits for it."""
         try:

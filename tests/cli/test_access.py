@@ -2,6 +2,8 @@
 
 import re
 import signal
+import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,3 +134,21 @@ def test_another_key_with_the_right_id_is_not_taken_unless_told(target: int, tmp
                 consumer.until("not the provider known from before.*--accept-new-key")
             with Started(tmp_path / "b", *BIND, *place, "--accept-new-key") as consumer:
                 assert reaches(consumer)
+
+
+def test_what_happens_is_counted_for_prometheus(target: int, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    command = ("tcp", "--port", str(target), *ID, "-v", "--metrics", place)
+    with Started(tmp_path / "a", *command) as provider:
+        address = provider.address()
+        assert is_refused(tmp_path / "stranger", address, "--id", "egret")
+        provider.until("did not know the id")
+        with consume(tmp_path / "friend", address, *ID) as consumer:
+            assert reaches(consumer)
+        provider.until("Tunnel 1 closed")
+        with urllib.request.urlopen(f"http://{place}/metrics", timeout=10) as answer:
+            page = answer.read().decode()
+    counted = dict(re.findall(r"^peertunnel_(\w+) ([\d.]+)$", page, re.MULTILINE))
+    assert float(counted["proofs_failed_total"]) >= 1
+    assert (counted["tunnels_total"], counted["tunnels_open"]) == ("1.0", "0.0")

@@ -105,7 +105,7 @@ class Meeting:
         """Take the candidates of one source as they come."""
         with source.find(self._wanted) as channel:
             async for found in channel:
-                if found.peer_id == self._host.peer_id:
+                if found.peer_id == self._host.peer_id or self._wanted.peer_id not in (None, found.peer_id):
                     continue
                 known = self._candidates.get(found.peer_id)
                 if known is not None:

@@ -146,9 +146,11 @@ class Node:
         return chosen[0]
 
     def _trusts(self, service: Service, peer_id: str, emit: Emit) -> bool:
-        """Return whether a provider has the key that we know, if we know one; a first one is remembered."""
+        """Return whether a provider has the key that was given, or that we know; a first one is remembered."""
+        if service.peer_id is not None:
+            return peer_id == service.peer_id
         known, label = self._known, service.label_to_know
-        if known is None or label is None or service.peer_id is not None:
+        if known is None or label is None:
             return True
         verdict = known.check(label, peer_id)
         if verdict is Verdict.CHANGED and not self._accept_new_key:

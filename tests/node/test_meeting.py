@@ -209,3 +209,24 @@ async def test_a_refusal_is_told() -> None:
         with trio.fail_after(PATIENCE):
             await refused.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_pinned_key_is_the_only_one_that_is_taken() -> None:
+    """Somebody else who has the link finds whoever seeks its provider, and proves the secret: that is not enough."""
+    board, wanted = Board(), Identity.ephemeral()
+    pinned = Service("service", ROOT, wanted.peer_id)
+    proven: list[str] = []
+    async with provider_on(board) as insider, node_on(board) as here, trio.open_nursery() as nursery:
+
+        async def meet() -> None:
+            proven.append(str((await here.meet(pinned, Log(), lambda: None)).peer_id))
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(meet)
+        with trio.fail_after(PATIENCE):
+            while not here.host.connections(insider.peer_id):  # noqa: ASYNC110  a connection has no event before it is there
+                await trio.sleep(0.01)
+            await here.host.connections(insider.peer_id)[0].event_closed.wait()
+            async with provider_on(board, identity=wanted):
+                await trio.sleep_forever()
+    assert proven == [wanted.peer_id]

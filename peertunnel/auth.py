@@ -97,25 +97,33 @@ class Authenticator:
     # -- the end that opens the stream ------------------------------------------------------------------------------
 
     async def prove(self, connection: MuxedConnection) -> None:
-        """Prove ourselves to a peer, and have it prove itself.
+        """Prove ourselves to a peer, and have it prove itself: that is one guess for it, so it takes a token, too.
 
         Raises:
             Refused: it did not, or did not let us in.
             NotFound: the connection was lost first.
         """
         peer_id = str(connection.peer_id)
+        place = self._place(connection)
+        await self._budget.take(place)
         party = Opener(self._role, self._password, self._host.peer_id, peer_id, secrets.token_bytes)
+        is_proven = False
         try:
             stream = await connection.open_tunnel(PROTOCOL)
             try:
                 talk = _Talk(stream)
                 with trio.fail_after(2 * PROOF_TIMEOUT):  # the peer may have to wait for a token first
                     await talk.say(party.hello())
-                    await talk.say(party.receive(await talk.hear()))
+                    confirmation = party.receive(await talk.hear())
+                    is_proven = True
+                    self._budget.give_back(place)
+                    await talk.say(confirmation)
                 await self._conclude(talk, connection)
             finally:
                 stream.abort()
         except (MuxedConnError, MuxedStreamError, RemoteProtocolError, trio.TooSlowError) as error:
+            if not is_proven:
+                self._budget.fail(place)
             if connection.is_closed:
                 raise NotFound(f"Peer {peer_id} was lost: {connection.reason}.") from error
             raise Refused(f"Peer {peer_id} did not prove that it knows the id, or refused ours.") from error
@@ -140,9 +148,7 @@ class Authenticator:
 
     def accept(self, stream: MuxedStream) -> None:
         """Take a stream on which a peer wants to prove itself."""
-        peer_id = str(stream.muxed_conn.peer_id)
-        # Who has proven itself before does not wait for others that come from where it comes from.
-        place = peer_id if peer_id in self._known else place_of(stream.muxed_conn.get_remote_address())
+        place = self._place(stream.muxed_conn)
         attempt = _Attempt(place, trio.CancelScope())
         self._attempts.append(attempt)
         if len(self._attempts) > MAX_ATTEMPTS:
@@ -180,6 +186,11 @@ class Authenticator:
         party.confirm(await talk.hear())
         self._budget.give_back(place)
         return talk
+
+    def _place(self, connection: MuxedConnection) -> str:
+        """Give where a peer is; who has proven itself before does not wait for others that are there."""
+        peer_id = str(connection.peer_id)
+        return peer_id if peer_id in self._known else place_of(connection.get_remote_address())
 
     def _remember(self, connection: MuxedConnection) -> None:
         if connection.is_closed:

@@ -10,7 +10,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from peertunnel.access import Access
 from peertunnel.auth import MAX_ATTEMPTS, PROOF_TIMEOUT, Authenticator
-from peertunnel.budget import BURST
+from peertunnel.budget import BURST, FIRST_INTERVAL
 from peertunnel.endpoints import TcpEndpoint
 from peertunnel.errors import NotFound, Refused
 from peertunnel.events import ProofsFailed, Ready, Warned
@@ -21,7 +21,9 @@ from peertunnel.node import TUNNEL, Node
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.protobuf import encode_message
 from peertunnel.protocols.service import Service
+from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, target
 
@@ -351,3 +353,24 @@ async def test_a_crowd_that_comes_at_once_is_let_in() -> None:
         async with trio.open_nursery() as nursery:
             for connection, authenticator, _ in callers:
                 nursery.start_soon(authenticator.prove, connection)
+
+
+async def test_a_peer_that_we_call_has_no_more_guesses_than_one_that_calls_us() -> None:
+    """A stranger that lets itself be called gets one guess each time; after a few, the calls wait."""
+
+    async def guess(stream: MuxedStream) -> None:
+        await stream.read()
+        await stream.write(encode_delimited(encode_message([(1, b"A" + HELLO[5:37]), (2, bytes(32))])))
+
+    async with (
+        open_host(Identity.ephemeral(), ()) as host,
+        open_host(Identity.ephemeral(), LOOPBACK) as stranger,
+    ):
+        stranger.serve(AUTH, lambda stream: stranger.nursery.start_soon(guess, stream))
+        authenticator = Authenticator(host, Role.PROVIDER, ROOT, on_proven=lambda _: None)
+        connection = await host.dial(stranger.peer_id, stranger.addresses, PATIENCE)
+        began = trio.current_time()
+        for _ in range(BURST + 3):
+            with pytest.raises(Refused):
+                await authenticator.prove(connection)
+        assert trio.current_time() - began >= 3 * FIRST_INTERVAL

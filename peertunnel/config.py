@@ -55,7 +55,7 @@ class Config:
     def override(self, **flags: object) -> "Config":
         """Put what was given on the command line, all but None, over these settings; raises UsageError."""
         given = {name: value for name, value in flags.items() if value is not None}
-        return _apply(self, given, lambda name, rule: UsageError(f"--{name} {rule}."))
+        return _apply(self, given, lambda name, rule: UsageError(f"--{name.replace('_', '-')} {rule}."))
 
 
 def load_config(path: Path | None = None) -> Config:

@@ -65,6 +65,27 @@ def test_the_provider_goes_away_in_the_middle(target: int, tmp_path: Path) -> No
     assert re.search(told("`--stdio`: the provider goes"), errors.decode())
 
 
+@pytest.mark.parametrize("command", [("bind", "--stdio", "--peer"), ("ping",)])
+def test_the_two_sides_have_different_ids(command: tuple[str, ...], tmp_path: Path) -> None:
+    """A ping by address needs no id, but by a link it does: this one's secret is another one."""
+    beginning = "`--stdio`, `ping`: the two sides"
+    with provide(tmp_path, int(NO_PORT)) as provider:
+        address = provider.address()
+        place, peer_id = address.split("/p2p/")
+        where = (address, "--id", "egret") if "bind" in command else (f"pk://{peer_id}?a={place}#{'A' * 22}",)
+        words = [*PT, *LOCALLY, *command, *where, "--wait", "8"]
+        ended = subprocess.run(
+            words,
+            env=environment(tmp_path / "b"),
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == row(beginning)[2]
+    assert re.search(told(beginning), ended.stderr)
+
+
 async def test_the_peer_has_nothing_to_offer(tmp_path: Path) -> None:
     options = NodeOptions(identity=Identity.ephemeral(), listen=("/ip4/127.0.0.1/tcp/0",), mdns=False)
     async with open_node(options) as node:

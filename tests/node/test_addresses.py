@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from peertunnel.interfaces import InterfaceAddress, interface_addresses
-from peertunnel.transport.addresses import dialable
+from peertunnel.transport.addresses import dialable, is_public
 from tests.node.lan import open_machine
 
 BOTH = ("/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4002")
@@ -120,3 +120,19 @@ async def test_an_interface_that_is_down_has_no_addresses() -> None:
         assert "10.1.0.1" in await machine.addresses()
         await machine.run("ip", "link", "set", cable.far_name, "down")
         assert "10.1.0.1" not in await machine.addresses(), "nobody is at the other end"
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("/ip4/8.8.8.8/tcp/4001/p2p/x", True),
+        ("/ip4/192.168.1.7/tcp/4001/p2p/x", False),
+        ("/ip4/127.0.0.1/tcp/4001/p2p/x", False),
+        ("/ip4/100.64.0.1/tcp/4001/p2p/x", False),
+        ("/ip6/2001:4860:4860::8888/tcp/4001/p2p/x", False),
+        ("/ip4/8.8.8.8/udp/4001/quic-v1/p2p/x", False),
+    ],
+)
+def test_only_global_ipv4_is_surely_reached_by_everybody(address: str, expected: bool) -> None:
+    """It decides whether a node serves the DHT: IPv6 usually stands behind a firewall."""
+    assert is_public(address) is expected

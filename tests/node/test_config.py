@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from peertunnel.config import Config, load_config
+from peertunnel.config import PUBLIC_BOOTSTRAP, Config, load_config
 from peertunnel.errors import ConfigError, UsageError
+from peertunnel.identity import Identity
 
 
 @pytest.fixture
@@ -118,3 +119,22 @@ def test_flags_go_before_the_file(home: Path) -> None:
     )
     with pytest.raises(UsageError, match=r"^--wait must be 0 seconds or more\.$"):
         config.override(wait=-1.0)
+
+
+def test_named_nodes_take_the_place_of_the_public_ones() -> None:
+    one, other = (f"/ip4/192.0.2.{number}/tcp/4001/p2p/{Identity.ephemeral().peer_id}" for number in (1, 2))
+    assert Config().entries == PUBLIC_BOOTSTRAP and Config().points == ()
+    named = Config(bootstrap=(one,), rendezvous=(other,))
+    assert named.entries == (one,) and named.points == (other,)
+    team = Config(via=(one,), rendezvous=(other, one))
+    assert team.entries == (one,) and team.points == (one, other)
+
+
+@pytest.mark.parametrize(
+    "setting", ['bootstrap = ["/ip4/192.0.2.1/tcp/4001"]', 'via = "x"', 'dht_prefix = "ipfs"']
+)
+def test_where_to_meet_has_to_make_sense(setting: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(f"{setting}\n")
+    with pytest.raises(ConfigError, match=setting.split()[0]):
+        load_config(path)

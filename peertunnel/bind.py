@@ -8,7 +8,7 @@ import trio
 from peertunnel import sockets
 from peertunnel.bridge import Tunnels
 from peertunnel.errors import NotFound, Refused, TunnelAborted
-from peertunnel.events import Emit, ErrorOccurred
+from peertunnel.events import Emit, ErrorOccurred, Warned
 from peertunnel.keeper import Keeper
 from peertunnel.node import Node, no_provider
 from peertunnel.protocols.service import Service
@@ -55,6 +55,7 @@ class _Consumer:
         self._wait = wait
         self._keeper = Keeper(node, service, emit)
         self._tunnels = Tunnels(emit)
+        self._has_suspected = False
 
     async def serve(self, listeners: list[socket.socket], stop: trio.Event, grace: float) -> None:
         accepting = trio.CancelScope()
@@ -130,7 +131,19 @@ class _Consumer:
                 break
         sockets.abort(sock)  # where the socket was kept for another try
         self._tunnels.closed(number, outcome)
+        if self._service.root is None and outcome.end is End.PEER_RESET and not outcome.received:
+            self._suspect()
         return outcome
+
+    def _suspect(self) -> None:
+        """Tell once why a provider may reset tunnels of somebody who gave no id."""
+        if not self._has_suspected:
+            self._has_suspected = True
+            self._emit(
+                Warned(
+                    "The other side reset the tunnel at once: it may want an id or a whole link, or its target refused."
+                )
+            )
 
     async def _open_stream(self, sock: socket.socket) -> Stream:
         """Open a stream as soon as the provider is there."""

@@ -55,6 +55,18 @@ def test_a_wrong_id_is_refused_and_told_at_both_ends(target: int, tmp_path: Path
         provider.until("did not know the id")
 
 
+def test_who_gives_no_id_is_told_what_may_be_missing(target: int, tmp_path: Path) -> None:
+    with (
+        Started(tmp_path / "a", "tcp", "--port", str(target), *ID, "-v") as provider,
+        consume(tmp_path / "b", provider.address()) as consumer,
+        connect(consumer.port()) as client,
+    ):
+        with pytest.raises(ConnectionResetError):
+            client.sendall(b"hello")
+            client.recv(1)
+        consumer.until("it may want an id")
+
+
 def test_only_peers_that_are_allowed_come_in(target: int, tmp_path: Path) -> None:
     friend = peer_id_of(tmp_path / "friend")
     with Started(tmp_path / "a", "tcp", "--port", str(target), *ID, "-v", "--allow", friend) as provider:

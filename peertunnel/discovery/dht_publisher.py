@@ -12,7 +12,7 @@ from peertunnel.protocols.topic import dht_key
 _LOOK = 2.0  # seconds between looks at what we announce
 _RENEW = 1800.0  # seconds; the records hold for two days, but nodes nearer to the key come and go
 _FILL = 60.0  # seconds until the next try when fewer than twenty nodes took the record
-_AGAIN = 5.0  # seconds until the next try when none did
+_AGAIN = 1.0  # seconds until the next try when none did
 _MAX_TELLING = 10  # nodes that are told at a time
 
 

@@ -100,6 +100,8 @@ async def test_all_alive() -> None:
     wanted = services(SEARCHES)
     with network(NODES) as net:
         async with providers(net.entry, wanted) as nodes:
+            for service in wanted:
+                await spread(net.entry, service)
             took = [
                 await searched(net.entry, service, node) for service, node in zip(wanted, nodes, strict=True)
             ]

@@ -6,6 +6,7 @@ import multiaddr.exceptions
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel import multiaddrs
 from peertunnel.protocols.address import AddressError, split_address
 from peertunnel.protocols.kademlia.messages import Contact
 from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
@@ -37,15 +38,7 @@ def address_bytes(addresses: Iterable[str]) -> tuple[bytes, ...]:
 
 def address_texts(contact: Contact, peer_id: str) -> tuple[str, ...]:
     """Give a contact's addresses, each ending in /p2p/ and the peer id; those that we can't read are left out."""
-    places: dict[str, None] = {}
-    for address in contact.addresses:
-        try:
-            place, named = split_address(str(Multiaddr(address)))
-        except (AddressError, ValueError, multiaddr.exceptions.Error):
-            continue
-        if named in (None, peer_id):
-            places[f"{place}/p2p/{peer_id}"] = None
-    return tuple(places)
+    return multiaddrs.address_texts(contact.addresses, peer_id)
 
 
 def contact_at(address: str) -> Contact | None:

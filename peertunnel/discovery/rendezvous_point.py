@@ -2,11 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-import multiaddr.exceptions
-from multiaddr import Multiaddr
-
+from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Peers, RequestError
-from peertunnel.protocols.address import AddressError, address_of
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.protocols.record import Form, PeerRecord, seal, unseal
 from peertunnel.protocols.rendezvous import (
@@ -123,13 +120,7 @@ class Point:
 
 def addresses_of(record: PeerRecord) -> tuple[str, ...]:
     """Give a record's addresses as text, each ending in /p2p/ and the peer id, but those that make no sense."""
-    found: dict[str, None] = {}
-    for raw in record.addresses[:MAX_ADDRESSES]:
-        try:
-            found[address_of(str(Multiaddr(raw)), record.peer_id)] = None
-        except (AddressError, ValueError, multiaddr.exceptions.Error):
-            continue
-    return tuple(found)
+    return address_texts(record.addresses[:MAX_ADDRESSES], record.peer_id)
 
 
 def _proven(registrations: Iterable[Register]) -> Iterator[PeerRecord]:

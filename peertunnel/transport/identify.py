@@ -4,14 +4,12 @@ The library asks once per peer and forgets the answer's agent; here the answer o
 Source: libp2p identify spec, /ipfs/id/1.0.0.
 """
 
-import contextlib
-
 import trio
 from google.protobuf.message import DecodeError
 from libp2p.identity.identify.pb.identify_pb2 import Identify
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
-from multiaddr import Multiaddr
 
+from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Identified
 from peertunnel.protocols.varint import decode_varint
 from peertunnel.transport.yamux import MuxedConnection
@@ -45,10 +43,5 @@ async def request(connection: MuxedConnection) -> Identify:
 async def identified(connection: MuxedConnection) -> Identified:
     """Return what the peer reports of itself, in our own words; nothing if it does not."""
     answer = await request(connection)
-    places: list[str] = []
-    for encoded in answer.listen_addrs[:MAX_ADDRESSES]:
-        with contextlib.suppress(ValueError):
-            places.append(str(Multiaddr(encoded)))
-    peer_id = str(connection.peer_id)
-    addresses = tuple(f"{place}/p2p/{peer_id}" for place in places if "/p2p/" not in place)
+    addresses = address_texts(answer.listen_addrs[:MAX_ADDRESSES], str(connection.peer_id))
     return Identified(frozenset(answer.protocols), addresses)

@@ -13,9 +13,6 @@ from itertools import islice
 from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, Contact
 
 EXPIRY = 48 * 3600.0  # seconds that a record holds; the specification's
-REFRESH = (
-    22 * 3600.0
-)  # seconds after which a provider that still provides announces again; the specification's
 ADDRESS_EXPIRY = 24 * 3600.0  # seconds that its addresses hold; as in go-libp2p-kad-dht
 MAX_PER_KEY = 128  # records; about as many, with a few addresses each, as rust-libp2p takes in an answer
 MAX_RECORDS = 16384  # in all; some 16 MiB

@@ -64,9 +64,11 @@ async def test_the_name_of_an_ipv4_listener() -> None:
 
 @needs_ipv6
 async def test_all_ipv4_addresses_leave_ipv6_alone() -> None:
-    with closing(await sockets.listen(parse_local("[::]:0"))) as (listener,), socket.socket() as other:
-        other.bind(("0.0.0.0", port_of(listener)))
-        other.listen()
+    # IPv4 first: a port that is free for IPv6 may still be that of an IPv4 connection just closed.
+    with socket.create_server(("0.0.0.0", 0)) as other:
+        port = port_of(other)
+        with closing(await sockets.listen(parse_local(f"[::]:{port}"))) as (listener,):
+            assert port_of(listener) == port
 
 
 class Resolver(trio.abc.HostnameResolver):

@@ -6,38 +6,35 @@ second tries one address per transport and remembers failures for a minute.
 """
 
 import logging
-import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from libp2p.abc import INetConn, INetStream
+from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify import identify
-from libp2p.network.auto_connector import AutoConnector
-from libp2p.network.config import ConnectionConfig
-from libp2p.network.exceptions import SwarmException
-from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
-from libp2p.peer.peerstore import PeerStore, PeerStoreError
+from libp2p.peer.peerstore import PeerStore
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from peertunnel import __version__
-from peertunnel.budget import place_of
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.peers import Answer, Identified
 from peertunnel.transport.addresses import dialable
-from peertunnel.transport.dialer import DialError, dial, is_dialable
+from peertunnel.transport.dialer import DialError
 from peertunnel.transport.identify import identified
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
+from peertunnel.transport.observed import Observed
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.requests import Answering, request, tell
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.upgrade import UpgradeError, create_upgrader, upgrade
+from peertunnel.transport.swarm import create_network
+from peertunnel.transport.tcp import sources_of
+from peertunnel.transport.upgrade import create_upgrader
 from peertunnel.transport.visits import Visits
 from peertunnel.transport.yamux import MuxedConnection
 
@@ -45,9 +42,6 @@ if TYPE_CHECKING:
     from peertunnel.identity import Identity
 
 AGENT = f"peertunnel/{__version__}"
-DIAL_TIMEOUT = 15.0  # seconds for the library's own dials; go-libp2p's default
-MAX_CONNECTIONS = 2048  # connections in all; each costs some 60 KiB and two descriptors at the most
-MAX_PER_PLACE = MAX_CONNECTIONS // 4  # of them opened from one address: one machine can't have them all
 _log = logging.getLogger(__name__)
 
 identify.AGENT_VERSION = AGENT
@@ -55,71 +49,6 @@ identify.AGENT_VERSION = AGENT
 
 class HostError(PeerTunnelError):
     """The node cannot listen for peers."""
-
-
-class _NoAutoConnector(AutoConnector):
-    """Dials nobody: the library's would keep dialling whoever the peerstore knows, up to the connection limit."""
-
-    async def maybe_connect(self) -> None:
-        """Do nothing."""
-
-
-class _Network(Swarm):
-    """The library's swarm with our dialer, and a limit for what peers open from one place."""
-
-    _inbound: dict[str, set[MuxedConnection]]
-
-    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
-        """Connect to a peer at the addresses that the peerstore has, for the library's own protocols."""
-        if not (connections := self.get_connections(peer_id)):
-            try:
-                connection = await self.connect(peer_id, self.peerstore.addrs(peer_id), DIAL_TIMEOUT)
-            except (DialError, PeerStoreError) as error:
-                raise SwarmException(f"cannot reach {peer_id}: {error}") from error
-            connections = [found for found in self.get_connections(peer_id) if found.muxed_conn is connection]
-        return connections
-
-    async def connect(self, peer_id: ID, addresses: Iterable[Multiaddr], within: float) -> MuxedConnection:
-        """Connect to a peer and serve the connection.
-
-        Raises:
-            DialError: no address led to the peer in time, or it hung up at once.
-        """
-        connection = await dial(peer_id, list(addresses), self._upgrade, within)
-        try:
-            await self.add_conn(connection, "outbound")
-        except SwarmException as error:
-            raise DialError([(str(peer_id), str(error))]) from error
-        return connection
-
-    async def accept(self, sock: socket.socket) -> None:
-        """Secure a connection that a peer has opened, and serve it; raises UpgradeError."""
-        try:
-            neighbours = self._from(place_of(sock.getpeername()[:2]))
-        except OSError as error:
-            sock.close()
-            raise UpgradeError("the peer is gone") from error
-        if len(neighbours) >= MAX_PER_PLACE:
-            sock.close()
-            raise UpgradeError("too many connections from where the peer is")
-        connection = await upgrade(self.upgrader, sock, None)
-        neighbours.add(connection)
-        try:
-            await self.add_conn(connection, "inbound")
-        except SwarmException as error:
-            raise UpgradeError(str(error)) from error
-
-    def _from(self, place: str) -> set[MuxedConnection]:
-        """Give the living connections that peers have opened from a place; the dead ones are forgotten."""
-        if len(self._inbound) > MAX_CONNECTIONS:
-            alive = {place: {c for c in found if not c.is_closed} for place, found in self._inbound.items()}
-            self._inbound = {place: found for place, found in alive.items() if found}
-        neighbours = self._inbound.setdefault(place, set())
-        neighbours -= {connection for connection in neighbours if connection.is_closed}
-        return neighbours
-
-    async def _upgrade(self, sock: socket.socket, peer_id: ID) -> MuxedConnection:
-        return await upgrade(self.upgrader, sock, peer_id)
 
 
 class Host:
@@ -138,24 +67,15 @@ class Host:
         self._visits = Visits(self)
         self._handlers: dict[str, Callable[[MuxedStream], None]] = {}
         self._listening: list[str] = []
+        self._ports: set[int] = set()
+        self._sources: list[Callable[[], Iterable[str]]] = []
+        self.observed = Observed(self._ports.__contains__)
         peerstore = PeerStore()
         peerstore.add_key_pair(self._id, identity.key_pair)
-        limits = ConnectionConfig(
-            max_connections=MAX_CONNECTIONS,
-            max_connections_per_peer=MAX_CONNECTIONS,
-            min_connections=0,
-            low_watermark=MAX_CONNECTIONS,
-            high_watermark=MAX_CONNECTIONS,
+        self.network = create_network(
+            self._id, peerstore, create_upgrader(identity.key_pair, self.reactor, self)
         )
-        self.network = _Network(
-            self._id,
-            peerstore,
-            create_upgrader(identity.key_pair, self.reactor, self),
-            [],
-            connection_config=limits,
-        )
-        self.network._inbound = {}
-        self.network.auto_connector = _NoAutoConnector(self.network)
+        self.watch(lambda connection: self.nursery.start_soon(self.observed.ask, connection))
         self.library = BasicHost(self.network, addrs_factory=lambda _: self._announced())
         self.network.set_stream_handler(self._serve_library)
 
@@ -164,10 +84,18 @@ class Host:
     @property
     def addresses(self) -> tuple[str, ...]:
         """The multiaddrs under which others may reach us now, each ending in /p2p/ and our id."""
-        return tuple(f"{address}/p2p/{self.peer_id}" for address in dialable(self._listening))
+        return tuple(f"{address}/p2p/{self.peer_id}" for address in self._places())
+
+    def _places(self) -> tuple[str, ...]:
+        more = (address for source in self._sources for address in source())
+        return tuple(dict.fromkeys((*dialable(self._listening), *more)))
 
     def _announced(self) -> list[Multiaddr]:
-        return [Multiaddr(address) for address in dialable(self._listening)]
+        return [Multiaddr(address) for address in self._places()]
+
+    def add_addresses(self, source: Callable[[], Iterable[str]]) -> None:
+        """Announce what `source` gives, too: multiaddrs without our peer id, asked for again and again."""
+        self._sources.append(source)
 
     def listen(self, addresses: Iterable[str]) -> list[Listener]:
         """Bind the addresses; whoever runs the listeners accepts peers.
@@ -186,6 +114,9 @@ class Host:
             for address in listener.get_addrs():
                 self.network.listeners[str(address)] = listener
                 self._listening.append(str(address))
+        names = [sock.getsockname() for sock in sockets]
+        self._ports.update(name[1] for name in names)
+        self.network.tcp.sources = sources_of(names)
         return listeners
 
     # -- streams --------------------------------------------------------------------------------------------------
@@ -227,6 +158,10 @@ class Host:
             _log.debug("a stream of %s failed: %r", protocol, error)
         await stream.reset()
 
+    def watch(self, watcher: Callable[[MuxedConnection], None]) -> None:
+        """Have `watcher`, which must not wait, called with each new connection, whoever opened it."""
+        self.network.watchers.append(watcher)
+
     # -- peers ----------------------------------------------------------------------------------------------------
 
     async def dial(self, peer_id: str, addresses: Iterable[str], within: float) -> MuxedConnection:
@@ -242,8 +177,8 @@ class Host:
         """
         if peer_id == self.peer_id:
             raise NotFound("That peer is this very node.", hint="Give the address that the provider printed.")
-        places = [place for address in addresses if is_dialable(place := Multiaddr(address))]
         try:
+            places = [Multiaddr(address) for address in addresses]
             return await self.network.connect(ID.from_base58(peer_id), places, within)
         except DialError as error:
             raise NotFound(f"Peer {peer_id} did not answer: {error}.") from error

@@ -63,7 +63,7 @@ class NodeOptions:
 
 def path_of(connection: MuxedConnection) -> Path:
     """Return what kind of way a connection takes."""
-    return "relayed" if connection.get_connection_type().value == "relayed" else "direct"
+    return connection.way.kind
 
 
 async def tell_path(connection: MuxedConnection, emit: Emit) -> None:

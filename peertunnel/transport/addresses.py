@@ -43,6 +43,11 @@ def is_public(address: str) -> bool:
     return False
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether an IP address leads to this machine itself."""
+    return ipaddress.ip_address(host.partition("%")[0].removeprefix("::ffff:")).is_loopback
+
+
 def _worthwhile(addresses: Iterable[InterfaceAddress]) -> list[IPAddress]:
     by_rank: dict[int, list[IPAddress]] = {}
     for address in sorted(addresses, key=lambda address: (address.ip.version, address.index)):

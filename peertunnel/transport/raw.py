@@ -8,6 +8,8 @@ from libp2p.connection_types import ConnectionType
 from libp2p.io.exceptions import ConnectionClosedError
 from multiaddr import Multiaddr
 
+from peertunnel.transport.way import DIRECT, Way
+
 
 def socket_address(
     sock_name: tuple[str, int] | tuple[str, int, int, int], transport: str = "tcp"
@@ -22,16 +24,30 @@ class RawSocket(IRawConnection):
     """A non-blocking stream socket.
 
     The library's own stream knows no IPv6 peer's address, and reads it byte by byte through two locks.
+
+    Args:
+        sock: connected; belongs to this object from now on.
+        is_initiator: whether ours is the client's side of the handshakes.
+        way: how the socket reaches the peer.
+        address: the peer's multiaddr, where the socket does not know it: behind a relay.
     """
 
-    def __init__(self, sock: socket.socket, is_initiator: bool) -> None:
+    def __init__(
+        self, sock: socket.socket, is_initiator: bool, way: Way = DIRECT, address: Multiaddr | None = None
+    ) -> None:
         self.sock = sock
         self.is_initiator = is_initiator
-        # Nagle's algorithm would hold each step of the handshake back until the last one is acknowledged: 40 ms.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        name = sock.getpeername()
-        self._remote = (str(name[0]), int(name[1]))
-        self._address = socket_address(name)
+        self.way = way
+        self.local_port = 0
+        self._remote: tuple[str, int] | None = None
+        if address is None:
+            # Nagle's algorithm would hold each step of the handshake back until the last one is acknowledged: 40 ms.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            name = sock.getpeername()
+            self._remote = (str(name[0]), int(name[1]))
+            self.local_port = int(sock.getsockname()[1])
+            address = socket_address(name)
+        self._address = address
         self._write_lock = trio.Lock()  # a TLS session answers from its reader while its writer writes
 
     async def read(self, n: int | None = None) -> bytes:
@@ -75,7 +91,7 @@ class RawSocket(IRawConnection):
         await trio.lowlevel.checkpoint()
 
     def get_remote_address(self) -> tuple[str, int] | None:
-        """Return the peer's host and port."""
+        """Return the peer's host and port, None behind a relay."""
         return self._remote
 
     def get_transport_addresses(self) -> list[Multiaddr]:
@@ -83,5 +99,5 @@ class RawSocket(IRawConnection):
         return [self._address]
 
     def get_connection_type(self) -> ConnectionType:
-        """Return that nobody stands in between."""
-        return ConnectionType.DIRECT
+        """Return whether a relay stands in between."""
+        return ConnectionType.RELAYED if self.way.kind == "relayed" else ConnectionType.DIRECT

@@ -26,6 +26,7 @@ from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
 from libp2p.stream_muxer.yamux.yamux import Yamux as LibraryYamux
 from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
 
 from peertunnel.protocols.noise import Opener, Sealer
 from peertunnel.transport.channel import Channel
@@ -33,6 +34,7 @@ from peertunnel.transport.noise import NoiseChannel
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.tls import TlsChannel
+from peertunnel.transport.way import DIRECT, Way
 from peertunnel.transport.yamux import MuxedConnection, Router
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds for security and multiplexer together; as in go-libp2p's accept timeout
@@ -98,11 +100,22 @@ def create_upgrader(key_pair: KeyPair, reactor: Reactor, router: Router) -> Tran
     return upgrader
 
 
-async def upgrade(upgrader: TransportUpgrader, sock: socket.socket, peer_id: ID | None) -> MuxedConnection:
+async def upgrade(
+    upgrader: TransportUpgrader,
+    sock: socket.socket,
+    peer_id: ID | None,
+    *,
+    is_client: bool,
+    way: Way = DIRECT,
+    address: Multiaddr | None = None,
+) -> MuxedConnection:
     """Secure a connected, non-blocking socket and multiplex it; the socket is closed if that fails.
 
     Args:
-        peer_id: who must be at the other end, where we dialled; None where we accepted.
+        peer_id: who must be at the other end, None for anybody.
+        is_client: whether ours is the client's side of the handshakes; who dialled has it, but for punched holes.
+        way: how the socket reaches the peer.
+        address: the peer's multiaddr, where the socket does not know it: behind a relay.
 
     Raises:
         UpgradeError: no agreement in time, or the wrong peer.
@@ -110,11 +123,14 @@ async def upgrade(upgrader: TransportUpgrader, sock: socket.socket, peer_id: ID 
     with ExitStack() as undo:
         undo.callback(sock.close)
         try:
-            raw = RawSocket(sock, peer_id is not None)
+            raw = RawSocket(sock, is_client, way, address)
             undo.callback(raw.close_now)
             with trio.fail_after(HANDSHAKE_TIMEOUT):
-                secured = await upgrader.upgrade_security(raw, peer_id is not None, peer_id)
-                connection = await upgrader.upgrade_connection(secured, secured.get_remote_peer())
+                secured = await upgrader.upgrade_security(raw, is_client, peer_id)
+                found = secured.get_remote_peer()
+                if peer_id not in (None, found):
+                    raise UpgradeError(f"the peer is {found}")
+                connection = await upgrader.upgrade_connection(secured, found)
         except trio.TooSlowError:
             raise UpgradeError("the handshake took too long") from None
         except Exception as error:  # the seam: hostile bytes surface as any error

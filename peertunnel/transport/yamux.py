@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
-from libp2p.abc import IMuxedConn, IRawConnection, ISecureConn
+from libp2p.abc import IMuxedConn, ISecureConn
 from libp2p.connection_types import ConnectionType
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
@@ -22,8 +22,10 @@ from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
+from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.way import Way
 
 _log = logging.getLogger(__name__)
 NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
@@ -68,7 +70,7 @@ class MuxedConnection(IMuxedConn):
     def __init__(
         self,
         conn: ISecureConn,
-        raw: IRawConnection,
+        raw: RawSocket,
         peer_id: ID,
         channel: Channel,
         reactor: Reactor,
@@ -347,8 +349,18 @@ class MuxedConnection(IMuxedConn):
             self._nursery.cancel_scope.cancel()
 
     @property
+    def way(self) -> Way:
+        """How it reaches the peer."""
+        return self._raw.way
+
+    @property
+    def local_port(self) -> int:
+        """The port at our end, 0 behind a relay."""
+        return self._raw.local_port
+
+    @property
     def is_initiator(self) -> bool:
-        """Whether we dialled."""
+        """Whether ours was the client's side of the handshakes."""
         return self.secured_conn.is_initiator
 
     @property

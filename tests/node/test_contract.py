@@ -116,7 +116,7 @@ def test_the_version_is_the_one_that_was_read() -> None:
         (
             AutoConnector.maybe_connect,
             "initiating %s new dials",
-            "host.py switches the auto-connector off by overriding maybe_connect",
+            "transport/swarm.py switches the auto-connector off by overriding maybe_connect",
         ),
     ],
 )
@@ -153,7 +153,7 @@ def test_the_names_that_are_read_exist() -> None:
     assert "handlers" in Multiselect.__annotations__, "host.py keeps its protocols in multiselect.handlers"
     assert {"min_connections", "low_watermark", "high_watermark", "max_connections_per_peer"} <= set(
         vars(ConnectionConfig())
-    ), "host.py sets these limits"
+    ), "transport/swarm.py sets these limits"
 
 
 def test_record_sizes_agree() -> None:

@@ -10,7 +10,7 @@ from multiaddr import Multiaddr
 from peertunnel.errors import NotFound
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
-from peertunnel.transport.dialer import is_dialable
+from peertunnel.transport.tcp import is_tcp
 from tests.node.pair import LOOPBACK, PATIENCE
 
 BOTH = ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")
@@ -118,8 +118,8 @@ async def test_the_library_dials_through_us() -> None:
         ("/ip4/192.0.2.1/tcp/1/p2p/12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N/p2p-circuit", False),
     ],
 )
-def test_only_what_can_be_dialled_is_tried(address: str, dialable: bool) -> None:
-    assert is_dialable(Multiaddr(address)) is dialable
+def test_only_what_tcp_can_dial_is_tried(address: str, dialable: bool) -> None:
+    assert is_tcp(Multiaddr(address)) is dialable
 
 
 async def test_an_error_inside_a_running_host_comes_out() -> None:

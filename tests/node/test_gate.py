@@ -332,7 +332,7 @@ async def test_too_many_strangers_push_out_the_oldest(monkeypatch: pytest.Monkey
 
 
 async def test_one_place_cannot_have_all_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("peertunnel.host.MAX_PER_PLACE", 3)
+    monkeypatch.setattr("peertunnel.transport.swarm.MAX_PER_PLACE", 3)
     async with provider() as there, AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(caller(there))

@@ -1,0 +1,73 @@
+"""Where others see us: our addresses behind a NAT, as peers that we have dialled report them (libp2p specs, identify).
+
+Only connections that left from a port that we listen on count: what a NAT has mapped for them is where a hole can be
+punched, and where a NAT that maps by the inner address alone lets everybody in.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+
+from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
+
+from peertunnel.budget import place_of
+from peertunnel.transport import identify
+from peertunnel.transport.addresses import is_loopback
+from peertunnel.transport.yamux import MuxedConnection
+
+MAX_OBSERVERS = 8  # living connections whose peers are asked; two in different networks would do
+
+
+class Observed:
+    """What living connections' peers have told.
+
+    Args:
+        is_listening: whether we listen on a port.
+    """
+
+    def __init__(self, is_listening: Callable[[int], bool]) -> None:
+        self._is_listening = is_listening
+        self._seen: dict[MuxedConnection, str] = {}  # "" until the peer has answered
+
+    async def ask(self, connection: MuxedConnection) -> None:
+        """Learn how a peer sees us, if it can know."""
+        self._forget_dead()
+        remote = connection.get_remote_address()
+        if (
+            len(self._seen) < MAX_OBSERVERS
+            and connection.way.kind == "direct"
+            and connection.is_initiator
+            and remote is not None
+            and not is_loopback(remote[0])
+            and self._is_listening(connection.local_port)
+        ):
+            self._seen[connection] = ""
+            self._seen[connection] = _read((await identify.request(connection)).observed_addr)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Our addresses as they are seen, without our peer id, those that most peers agree on first."""
+        self._forget_dead()
+        return tuple(address for address, _ in Counter(filter(None, self._seen.values())).most_common())
+
+    @property
+    def is_symmetric(self) -> bool | None:
+        """Whether a NAT maps us anew for each peer (RFC 4787: address-dependent); None while too few have told."""
+        addresses = self.addresses
+        if len(addresses) > len({address.split("/")[1] for address in addresses}):
+            return True
+        places = {
+            place_of(connection.get_remote_address()) for connection, seen in self._seen.items() if seen
+        }
+        return False if len(places) > 1 else None
+
+    def _forget_dead(self) -> None:
+        self._seen = {connection: seen for connection, seen in self._seen.items() if not connection.is_closed}
+
+
+def _read(observed: bytes) -> str:
+    """Return an address as text, "" for what is none."""
+    try:
+        return str(Multiaddr(observed)) if observed else ""
+    except (MultiaddrError, ValueError):
+        return ""

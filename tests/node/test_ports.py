@@ -1,0 +1,100 @@
+"""Dials leave from the port that we listen on, and what peers tell of it is remembered while they are there."""
+
+import socket
+
+import pytest
+import trio
+
+from peertunnel.host import Host, HostError, open_host
+from peertunnel.identity import Identity
+from peertunnel.transport.tcp import connect
+from peertunnel.transport.upgrade import UpgradeError
+from tests.node.pair import LOOPBACK, PATIENCE
+
+
+def port_of(host: Host) -> int:
+    return int(host.addresses[0].split("/")[4])
+
+
+def other_address() -> str:
+    """Give an address of this machine that is not on loopback, where a dial looks as it does to another machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        return str(sock.getsockname()[0])
+
+
+async def until(condition: object) -> None:
+    assert callable(condition)
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110  it has no event
+            await trio.sleep(0.01)
+
+
+async def test_a_dial_leaves_from_the_port_that_we_listen_on_and_is_observed() -> None:
+    listen = (f"/ip4/{other_address()}/tcp/0",)
+    async with (
+        open_host(Identity.ephemeral(), listen) as server,
+        open_host(Identity.ephemeral(), listen) as client,
+    ):
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        assert connection.local_port == port_of(client)
+        await until(lambda: client.observed.addresses == (client.addresses[0].rpartition("/p2p/")[0],))
+        await connection.close()
+        assert not client.observed.addresses
+
+
+async def test_the_same_way_twice_takes_another_port() -> None:
+    listen = (f"/ip4/{other_address()}/tcp/0",)
+    async with (
+        open_host(Identity.ephemeral(), listen) as server,
+        open_host(Identity.ephemeral(), listen) as client,
+    ):
+        first = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        second = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        assert first.local_port == port_of(client) != second.local_port
+
+
+async def test_a_port_that_is_listened_on_is_taken_although_dials_share_it() -> None:
+    async with open_host(Identity.ephemeral(), LOOPBACK) as host:
+        with pytest.raises(HostError, match="in use"):
+            async with open_host(Identity.ephemeral(), (f"/ip4/127.0.0.1/tcp/{port_of(host)}",)):
+                pass
+
+
+async def test_two_that_dial_each_other_in_a_punch_agree_who_is_the_client() -> None:
+    """However the two dials meet, in one connection or with one in the other's listener: the roles are as agreed."""
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), LOOPBACK) as client,
+    ):
+
+        async def punch(host: Host, other: Host, is_client: bool) -> None:
+            try:
+                target = ("127.0.0.1", port_of(other))
+                await host.network.punch(other.library.get_id(), target, is_client=is_client)
+            except (OSError, UpgradeError):
+                pass  # the other one's dial was there first
+
+        places = [("127.0.0.1", port_of(client))], [("127.0.0.1", port_of(server))]
+        with (
+            server.network.crossing(places[0], is_client=False),
+            client.network.crossing(places[1], is_client=True),
+        ):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(punch, server, client, False)
+                nursery.start_soon(punch, client, server, True)
+            await until(lambda: server.connections(client.peer_id) and client.connections(server.peer_id))
+        (connection,) = client.connections(server.peer_id)
+        assert (connection.is_initiator, connection.way.kind) == (True, "punched")
+        (connection,) = server.connections(client.peer_id)
+        assert (connection.is_initiator, connection.way.kind) == (False, "punched")
+
+
+async def test_a_connection_that_fails_leaves_no_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        target = taken.getsockname()
+    with pytest.raises(OSError, match="refused"):
+        await connect(target)

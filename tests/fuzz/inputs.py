@@ -6,7 +6,7 @@ from struct import pack
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from peertunnel.protocols import auth
+from peertunnel.protocols import auth, dcutr
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.kademlia import messages as kad
 from peertunnel.protocols.peerid import ed25519_peer_id
@@ -87,8 +87,17 @@ def _kademlia() -> list[bytes]:
     ]
 
 
+def _dcutr() -> list[bytes]:
+    """Give the messages of either end."""
+    known = b"\x04\x7f\0\0\1\x06\x0f\xa1"
+    crowd = dcutr.HolePunch(dcutr.Kind.CONNECT, (known,) * dcutr.MAX_ADDRESSES)
+    said = [dcutr.HolePunch(dcutr.Kind.CONNECT, (known, known)), crowd, dcutr.HolePunch(dcutr.Kind.SYNC)]
+    return [encode_delimited(dcutr.encode(message)) for message in said]
+
+
 _CONVERSATIONS = {
     "auth": _chosen(_auth()),
+    "dcutr": _chosen(_dcutr()),
     "kademlia": _chosen(_kademlia()),
     "rendezvous": _chosen(_rendezvous()),
     "yamux": _yamux,

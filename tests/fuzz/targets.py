@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from peertunnel.protocols import dcutr as punch
 from peertunnel.protocols.auth import MAX_MESSAGE as MAX_AUTH
 from peertunnel.protocols.auth import Opener as Prover
 from peertunnel.protocols.auth import Responder as Proven
@@ -223,8 +224,29 @@ def kademlia(data: bytes) -> None:
         return
 
 
+def dcutr(data: bytes) -> None:
+    """An attempt is agreed on once, by a peer that knows where it is, or refused; what it names is bounded."""
+    script = _Script(data)
+    initiator, responder = punch.Initiator([b"us"]), punch.Responder([b"us"])
+    initiator.start(now := 0.0)
+    end = (initiator, responder)[script.choose(2)]
+    agreed: list[punch.Synchronised] = []
+    try:
+        for part in script.parts():
+            now += script.choose(3)
+            agreed += end.receive(part, now)
+            assert len(end.outgoing()) <= 100
+    except RemoteProtocolError:
+        pass
+    assert len(agreed) <= 1
+    for attempt in agreed:
+        assert 0 < len(attempt.addresses) <= punch.MAX_ADDRESSES
+        assert 0 <= attempt.round_trip <= now and 0 <= attempt.at <= now + attempt.round_trip / 2
+
+
 TARGETS: dict[str, Target] = {
     "auth": auth,
+    "dcutr": dcutr,
     "kademlia": kademlia,
     "rendezvous": rendezvous,
     "yamux": yamux,

@@ -17,6 +17,10 @@ _FIXED_SIZE = {_FIXED64: 8, _FIXED32: 4}
 _UINT64_BYTES = 10  # a negative int32 or enum takes all ten
 
 
+class Fixed64(bytes):
+    """Eight bytes, the lowest first, that are written as a field of fixed size; they are read as any other bytes."""
+
+
 class Fields(dict[int, list[Value]]):
     """A decoded message: field numbers with their values in order, of which the last one counts for a single field."""
 
@@ -46,6 +50,8 @@ def encode_message(fields: Iterable[tuple[int, Value | None]]) -> bytes:
     for number, value in fields:
         if isinstance(value, int):
             encoded += encode_varint(number << 3 | _VARINT) + encode_varint(value)
+        elif isinstance(value, Fixed64):
+            encoded += encode_varint(number << 3 | _FIXED64) + value
         elif value is not None:
             encoded += encode_varint(number << 3 | _BYTES) + encode_varint(len(value)) + value
     return bytes(encoded)

@@ -7,6 +7,7 @@ from struct import pack
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from peertunnel.protocols import auth, dcutr
+from peertunnel.protocols.autonat import messages as autonat
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.kademlia import messages as kad
 from peertunnel.protocols.peerid import ed25519_peer_id
@@ -95,8 +96,18 @@ def _dcutr() -> list[bytes]:
     return [encode_delimited(dcutr.encode(message)) for message in said]
 
 
+def _autonat() -> list[bytes]:
+    """Give the messages of either end of version 2."""
+    known = b"\x04\x7f\0\0\1\x06\x0f\xa1"
+    said: list[autonat.Message] = [autonat.DialRequest((known, known), 7), autonat.DialRequest((), 7)]
+    said += [autonat.DialDataRequest(0, 30_000), autonat.DialDataResponse(bytes(4000))]
+    said += [autonat.DialResponse(autonat.Status.OK, 0, status) for status in autonat.DialStatus]
+    return [encode_delimited(autonat.encode(message)) for message in said]
+
+
 _CONVERSATIONS = {
     "auth": _chosen(_auth()),
+    "autonat": _chosen(_autonat()),
     "dcutr": _chosen(_dcutr()),
     "kademlia": _chosen(_kademlia()),
     "rendezvous": _chosen(_rendezvous()),

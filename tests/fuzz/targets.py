@@ -7,6 +7,8 @@ from peertunnel.protocols.auth import MAX_MESSAGE as MAX_AUTH
 from peertunnel.protocols.auth import Opener as Prover
 from peertunnel.protocols.auth import Responder as Proven
 from peertunnel.protocols.auth import Role
+from peertunnel.protocols.autonat import exchange as autonat_v2
+from peertunnel.protocols.autonat import v1 as autonat_v1
 from peertunnel.protocols.delimited import Delimited
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, MAX_KEY, MAX_PROVIDERS, MAX_REQUEST
@@ -244,8 +246,41 @@ def dcutr(data: bytes) -> None:
         assert 0 <= attempt.round_trip <= now and 0 <= attempt.at <= now + attempt.round_trip / 2
 
 
+def autonat(data: bytes) -> None:
+    """An exchange goes its course or is refused, at either end; a client sends no more data than is allowed."""
+    script = _Script(data)
+    client, server = autonat_v2.Client([b"us", b"us too"], 7), autonat_v2.Server()
+    client.ask()
+    events: list[object] = []
+    for part in script.parts():
+        try:
+            if script.choose(2):
+                events += server.receive(part)
+                if len(events) == 1:
+                    server.ask_for_data(0, autonat_v2.MIN_DIAL_DATA)
+            else:
+                assert len(client.receive(part)) <= 1
+        except RemoteProtocolError:
+            break
+        except (
+            LocalProtocolError
+        ):  # the request names no address, or has been answered with that question already
+            pass
+    assert len(client.outgoing()) < 1.01 * autonat_v2.MAX_DIAL_DATA
+    assert [type(event) for event in events] in (
+        [],
+        [autonat_v2.DialRequested],
+        [autonat_v2.DialRequested, autonat_v2.DialDataReceived],
+    )
+    try:
+        assert autonat_v1.decode(autonat_v1.encode(autonat_v1.decode(data))) == autonat_v1.decode(data)
+    except RemoteProtocolError:
+        return
+
+
 TARGETS: dict[str, Target] = {
     "auth": auth,
+    "autonat": autonat,
     "dcutr": dcutr,
     "kademlia": kademlia,
     "rendezvous": rendezvous,

@@ -25,12 +25,14 @@ from peertunnel import __version__
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.peers import Answer, Identified
 from peertunnel.transport.addresses import dialable
+from peertunnel.transport.circuits import STOP, Circuits
 from peertunnel.transport.dialer import DialError
 from peertunnel.transport.identify import identified
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
 from peertunnel.transport.observed import Observed
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.requests import Answering, request, tell
+from peertunnel.transport.reservations import Reservations
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.swarm import create_network
 from peertunnel.transport.tcp import sources_of
@@ -75,9 +77,14 @@ class Host:
         self.network = create_network(
             self._id, peerstore, create_upgrader(identity.key_pair, self.reactor, self)
         )
+        self.reservations = Reservations(self.peer_id, self._visits)
+        self.add_addresses(lambda: self.reservations.addresses)
+        circuits = Circuits(self.network, self, self._visits, self.reservations.admits)
+        self.network.transports.append(circuits)
         self.watch(lambda connection: self.nursery.start_soon(self.observed.ask, connection))
         self.library = BasicHost(self.network, addrs_factory=lambda _: self._announced())
         self.network.set_stream_handler(self._serve_library)
+        self.serve(STOP, circuits.accept)
 
     # -- where we are ---------------------------------------------------------------------------------------------
 

@@ -125,9 +125,11 @@ class Network(Swarm):
         for watcher in self.watchers:
             watcher(connection)
 
-    async def secure(self, sock: socket.socket, peer_id: ID, way: Way, address: Multiaddr) -> MuxedConnection:
-        """Secure a socket that leads to a peer through a relay, as the client; raises UpgradeError."""
-        return await upgrade(self.upgrader, sock, peer_id, is_client=True, way=way, address=address)
+    async def secure(
+        self, sock: socket.socket, peer_id: ID, way: Way, address: Multiaddr, *, is_client: bool
+    ) -> MuxedConnection:
+        """Secure a socket that leads to a peer some other way, see `upgrade.upgrade`; raises UpgradeError."""
+        return await upgrade(self.upgrader, sock, peer_id, is_client=is_client, way=way, address=address)
 
     def _from(self, place: str) -> set[MuxedConnection]:
         """Give the living connections that peers have opened from a place; the dead ones are forgotten."""

@@ -60,13 +60,31 @@ class Visits:
         Raises:
             RequestError: the peer was not reached, or the time is over.
         """
+        try:
+            with trio.fail_after(within):
+                async with self.stay(peer_id, addresses, within) as connection:
+                    yield connection
+        except trio.TooSlowError as error:
+            raise RequestError(f"{peer_id} did not answer in time") from error
+
+    @asynccontextmanager
+    async def stay(
+        self, peer_id: str, addresses: Iterable[str], within: float
+    ) -> AsyncIterator[MuxedConnection]:
+        """Use a connection for as long as it lives; see `to`.
+
+        Args:
+            within: seconds for opening one.
+
+        Raises:
+            RequestError: the peer was not reached.
+        """
         visit = self._visits.setdefault(peer_id, _Visit())
         visit.count += 1
         try:
-            with trio.fail_after(within):
-                yield await self._connect(visit, peer_id, addresses, within)
-        except (NotFound, trio.TooSlowError) as error:
-            raise RequestError(f"{peer_id} was not reached, or did not answer in time") from error
+            yield await self._connect(visit, peer_id, addresses, within)
+        except NotFound as error:
+            raise RequestError(f"{peer_id} was not reached: {error.message}") from error
         finally:
             visit.count -= 1
             if not visit.count:

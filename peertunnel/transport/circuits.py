@@ -1,0 +1,203 @@
+"""Circuits: connections to peers through a relay (libp2p specs, relay/circuit-v2), made of one stream to it.
+
+The stream is spliced to one end of a pair of local sockets, and the other end is secured and multiplexed as any
+connected socket is: handshakes, half-closes, back-pressure and aborts are those of every other connection.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+from multiaddr import Multiaddr
+
+from peertunnel.peers import RequestError
+from peertunnel.protocols.address import split_address
+from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, STOP, CircuitRefused, Status, client, destination
+from peertunnel.protocols.circuit import Limit as CircuitLimit
+from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport.race import Attempt
+from peertunnel.transport.requests import read_message
+from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.swarm import Network
+from peertunnel.transport.upgrade import UpgradeError
+from peertunnel.transport.visits import Dialler, Visits
+from peertunnel.transport.way import Limit, Way
+from peertunnel.transport.yamux import MuxedConnection
+
+HEAD_START = 0.25  # seconds that direct addresses get, as IPv6 gets before IPv4 (RFC 8305, section 8)
+RELAY_TIMEOUT = 10.0  # seconds for a relay to be reached, and again for it to reach the peer
+MAX_CALLS = 32  # circuits to us whose handshakes are under way; as many as a listener has
+BUFFER = 1024 * 1024  # bytes between the stream and the inner session, each way: one batch
+_LINGER = 2.0  # seconds for the last bytes of a circuit to leave once its connection has ended
+_MARK = "/p2p-circuit"
+
+
+class Circuits:
+    """Dials through relays, and takes the calls that come through them.
+
+    Args:
+        network: secures and serves the connections.
+        dialler: the host.
+        visits: gives out the connections to relays.
+        admits: whether a circuit that comes through a relay (by its peer id) is taken.
+    """
+
+    def __init__(
+        self, network: Network, dialler: Dialler, visits: Visits, admits: Callable[[str], bool]
+    ) -> None:
+        self._network = network
+        self._dialler = dialler
+        self._visits = visits
+        self._admits = admits
+        self._calls = 0
+
+    # -- to others ------------------------------------------------------------------------------------------------
+
+    def can_dial(self, address: Multiaddr) -> bool:
+        """Return whether an address leads through a relay that is named."""
+        head, mark, tail = str(address).partition(_MARK)
+        return bool(mark) and "/p2p/" in head and (not tail or tail.startswith("/p2p/"))
+
+    async def plan(self, peer_id: ID, addresses: Sequence[Multiaddr]) -> list[Attempt]:
+        """Return an attempt for each relay, with all addresses that it is said to have."""
+        await trio.lowlevel.checkpoint()
+        relays: dict[str, list[str]] = {}
+        for address in addresses:
+            head = str(address).partition(_MARK)[0]
+            place, _, relay = head.rpartition("/p2p/")
+            if relay != str(peer_id):
+                relays.setdefault(relay, []).extend([place] if place else [])
+        return [
+            Attempt(Multiaddr(f"/p2p/{relay}{_MARK}"), self._attempt(peer_id, relay, places), HEAD_START)
+            for relay, places in relays.items()
+        ]
+
+    def _attempt(
+        self, peer_id: ID, relay: str, places: list[str]
+    ) -> Callable[[], Awaitable[MuxedConnection]]:
+        async def run() -> MuxedConnection:
+            return await self._call(peer_id, relay, places)
+
+        return run
+
+    async def _call(self, peer_id: ID, relay: str, places: list[str]) -> MuxedConnection:
+        try:
+            async with self._visits.stay(relay, places, RELAY_TIMEOUT) as connection:
+                _check_direct(connection)
+                stream = await connection.open_tunnel(HOP)
+                try:
+                    with trio.fail_after(RELAY_TIMEOUT):
+                        await stream.write(encode_delimited(client.connect(str(peer_id))))
+                        limit = client.read_connected(await read_message(stream, MAX_MESSAGE))
+                except BaseException:
+                    stream.abort()
+                    raise
+        except CircuitRefused as error:
+            raise UpgradeError(f"the relay says: {error}") from error
+        except trio.TooSlowError as error:
+            raise UpgradeError("the relay did not answer in time") from error
+        except (RequestError, MuxedConnError, MuxedStreamError, RemoteProtocolError) as error:
+            raise UpgradeError(f"the relay: {error}") from error
+        return await self._secure(stream, peer_id, limit, is_client=True)
+
+    # -- from others ----------------------------------------------------------------------------------------------
+
+    def accept(self, stream: MuxedStream) -> None:
+        """Take a stream on which a relay passes a call on."""
+        if self._calls >= MAX_CALLS or not self._admits(stream.peer):
+            stream.abort()
+            return
+        self._calls += 1
+        self._dialler.nursery.start_soon(self._answer, stream)
+
+    async def _answer(self, stream: MuxedStream) -> None:
+        try:
+            with trio.fail_after(RELAY_TIMEOUT):
+                caller, limit = destination.read_stop(await read_message(stream, MAX_MESSAGE))
+                await stream.write(encode_delimited(destination.accept_stop()))
+            connection = await self._secure(stream, ID.from_base58(caller), limit, is_client=False)
+            await self._network.take_in(connection, "inbound")
+        except RemoteProtocolError:
+            await self._refuse(stream)
+        except (MuxedStreamError, UpgradeError, trio.TooSlowError):
+            stream.abort()
+        finally:
+            self._calls -= 1
+
+    async def _refuse(self, stream: MuxedStream) -> None:
+        try:
+            await stream.write(encode_delimited(destination.refuse(Status.MALFORMED_MESSAGE)))
+            await stream.close()
+        except MuxedStreamError:
+            pass  # the relay is gone
+
+    # -- both -----------------------------------------------------------------------------------------------------
+
+    async def _secure(
+        self, stream: MuxedStream, peer_id: ID, limit: CircuitLimit | None, *, is_client: bool
+    ) -> MuxedConnection:
+        """Make a connection of a stream that has become a circuit; raises UpgradeError."""
+        relay = stream.muxed_conn
+        way = Way("relayed", str(relay.peer_id), _limit(limit))
+        address = Multiaddr(f"{relay.get_transport_addresses()[0]}/p2p/{relay.peer_id}{_MARK}")
+        ours, theirs = _pair()
+        ended = trio.Event()
+        self._dialler.nursery.start_soon(_carry, stream, theirs, ended)
+        try:
+            connection = await self._network.secure(ours, peer_id, way, address, is_client=is_client)
+        except BaseException:
+            ended.set()
+            raise
+        self._dialler.nursery.start_soon(_follow, connection, ended)
+        return connection
+
+
+async def _carry(stream: MuxedStream, sock: socket.socket, ended: trio.Event) -> None:
+    """Join the stream to our pair of sockets until either has ended, or a little after the connection has."""
+    async with trio.open_nursery() as nursery:
+
+        async def end() -> None:
+            await ended.wait()
+            await trio.sleep(_LINGER)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end)
+        await stream.splice(sock)
+        nursery.cancel_scope.cancel()
+
+
+async def _follow(connection: MuxedConnection, ended: trio.Event) -> None:
+    await connection.event_closed.wait()
+    ended.set()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair()
+    for sock in pair:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    return pair
+
+
+def _limit(limit: CircuitLimit | None) -> Limit | None:
+    if limit is None:
+        return None
+    ends_at = trio.current_time() + limit.seconds if limit.seconds else None
+    return Limit(limit.bytes or None, ends_at)
+
+
+def _check_direct(relay: MuxedConnection) -> None:
+    if relay.way.kind == "relayed":
+        raise UpgradeError("the relay can itself be reached through a relay only")
+
+
+def relay_of(address: str) -> str | None:
+    """Return the peer id of the relay that a multiaddr leads through, None where it leads through none."""
+    head, mark, _ = address.partition(_MARK)
+    return split_address(head)[1] if mark else None
+
+
+__all__ = ["HOP", "STOP", "Circuits", "relay_of"]

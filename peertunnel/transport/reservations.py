@@ -1,0 +1,142 @@
+"""Reservations: relays that pass circuits on to us, kept as long as we want to be reached (libp2p specs, relay/circuit-v2).
+
+1. Relays are offered, by the user or by discovery, and the nearest of those that answer are asked to reserve.
+2. A reservation lasts as long as the connection; it is renewed when half of its time is over.
+3. A relay that is lost, or that refuses, is tried again after 0.5, 1, 2 … 30 seconds, and another one meanwhile.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import trio
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+
+from peertunnel.multiaddrs import address_texts
+from peertunnel.peers import RequestError
+from peertunnel.protocols.address import split_address
+from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, CircuitRefused
+from peertunnel.protocols.circuit.client import Reservation, read_reservation, reserve
+from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport.addresses import is_public
+from peertunnel.transport.requests import read_message
+from peertunnel.transport.visits import Visits
+from peertunnel.transport.yamux import MuxedConnection
+
+WANTED = 2  # relays at a time; go-libp2p's autorelay default
+MAX_OFFERED = 32  # relays that are remembered
+MAX_ADDRESSES = 4  # of one relay that we announce
+TIMEOUT = 10.0  # seconds for a relay to be reached, and again to answer
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0  # seconds until a relay is tried again, doubling
+_LEAST, _MOST = 10.0, 3600.0  # seconds until a renewal: clocks differ, and a relay may promise anything
+
+
+@dataclass(slots=True, eq=False)
+class _Relay:
+    """A relay that was offered."""
+
+    places: tuple[str, ...]
+    pause: float = _FIRST_PAUSE
+    again_at: float = 0.0  # trio's clock
+    is_trying: bool = False
+    addresses: tuple[str, ...] = field(default_factory=tuple)  # while it holds a reservation for us
+
+
+class Reservations:
+    """Keeps reservations.
+
+    Args:
+        own_id: our peer id, base58.
+        visits: gives out the connections to relays.
+    """
+
+    def __init__(self, own_id: str, visits: Visits) -> None:
+        self._own_id = own_id
+        self._visits = visits
+        self._relays: dict[str, _Relay] = {}
+        self._changed = trio.Event()
+
+    def offer(self, peer_id: str, places: Iterable[str]) -> None:
+        """Name a relay: its peer id (base58) and multiaddrs."""
+        if peer_id not in self._relays and (peer_id == self._own_id or len(self._relays) >= MAX_OFFERED):
+            return
+        relay = self._relays.setdefault(peer_id, _Relay(()))
+        relay.places = tuple(dict.fromkeys((*places, *relay.places)))[:MAX_OFFERED]
+        self._tell()
+
+    def admits(self, peer_id: str) -> bool:
+        """Return whether a relay may pass calls on to us: it was asked to."""
+        relay = self._relays.get(peer_id)
+        return relay is not None and relay.is_trying
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The multiaddrs under which we can be called now, without our own peer id."""
+        return tuple(address for relay in self._relays.values() for address in relay.addresses)
+
+    def retry(self) -> None:
+        """Try every relay again at once: the network has changed."""
+        for relay in self._relays.values():
+            relay.again_at, relay.pause = 0.0, _FIRST_PAUSE
+        self._tell()
+
+    async def run(self) -> None:
+        """Keep as many reservations as are wanted, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._changed = trio.Event()
+                now = trio.current_time()
+                wanting = WANTED - sum(relay.is_trying for relay in self._relays.values())
+                idle = [(relay.again_at, peer) for peer, relay in self._relays.items() if not relay.is_trying]
+                due = sorted(entry for entry in idle if entry[0] <= now)
+                for _, peer_id in due[: max(0, wanting)]:
+                    self._relays[peer_id].is_trying = True
+                    nursery.start_soon(self._hold, peer_id, self._relays[peer_id])
+                next_at = min((at for at, _ in idle if at > now), default=float("inf"))
+                with trio.move_on_at(next_at if wanting > 0 else float("inf")):
+                    await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+
+    async def _hold(self, peer_id: str, relay: _Relay) -> None:
+        """Reserve at a relay, and renew it until that fails or the connection ends."""
+        try:
+            async with self._visits.stay(peer_id, relay.places, TIMEOUT) as connection:
+                while not connection.is_closed:
+                    reservation = await self._reserve(connection, peer_id)
+                    relay.addresses = _addresses(peer_id, connection, relay.places, reservation)
+                    relay.pause = _FIRST_PAUSE
+                    renewal = max(_LEAST, min(_MOST, reservation.expires_at - time.time()) / 2)
+                    with trio.move_on_after(renewal):
+                        await connection.event_unavailable.wait()
+                        break
+        except (RequestError, CircuitRefused, RemoteProtocolError, MuxedConnError, MuxedStreamError):
+            pass  # it is tried again, and another one meanwhile
+        except trio.TooSlowError:
+            pass
+        finally:
+            relay.is_trying, relay.addresses = False, ()
+            relay.again_at = trio.current_time() + relay.pause
+            relay.pause = min(2 * relay.pause, _LAST_PAUSE)
+            self._tell()
+
+    async def _reserve(self, connection: MuxedConnection, peer_id: str) -> Reservation:
+        with trio.fail_after(TIMEOUT):
+            stream = await connection.open_tunnel(HOP)
+            try:
+                await stream.write(encode_delimited(reserve()))
+                return read_reservation(await read_message(stream, MAX_MESSAGE), peer_id, self._own_id)
+            finally:
+                stream.abort()
+
+
+def _addresses(
+    peer_id: str, connection: MuxedConnection, places: tuple[str, ...], reservation: Reservation
+) -> tuple[str, ...]:
+    """Give the circuit addresses of a relay: where we reach it, as the user named it, and what is public of its own."""
+    told = (place.rpartition("/p2p/")[0] for place in address_texts(reservation.addresses, peer_id))
+    ours = (str(connection.get_transport_addresses()[0]), *(split_address(place)[0] for place in places))
+    worthwhile = dict.fromkeys((*ours, *filter(is_public, told)))
+    return tuple(f"{place}/p2p/{peer_id}/p2p-circuit" for place in list(worthwhile)[:MAX_ADDRESSES])

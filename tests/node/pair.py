@@ -107,6 +107,13 @@ async def pair(target_port: int, wait: float = PATIENCE, grace: float = 0.0) -> 
         nursery.cancel_scope.cancel()
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so that tells nobody when it changes."""
+    with trio.fail_after(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 async def echo(stream: trio.SocketStream) -> None:
     """Send back what comes, and the end of it."""
     try:

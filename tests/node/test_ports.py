@@ -9,7 +9,7 @@ from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
 from peertunnel.transport.tcp import connect
 from peertunnel.transport.upgrade import UpgradeError
-from tests.node.pair import LOOPBACK, PATIENCE
+from tests.node.pair import LOOPBACK, PATIENCE, until
 
 
 def port_of(host: Host) -> int:
@@ -24,13 +24,6 @@ def other_address() -> str:
         except OSError:
             pytest.skip("this machine has no address but loopback")
         return str(sock.getsockname()[0])
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    with trio.fail_after(PATIENCE):
-        while not condition():  # noqa: ASYNC110  it has no event
-            await trio.sleep(0.01)
 
 
 async def test_a_dial_leaves_from_the_port_that_we_listen_on_and_is_observed() -> None:

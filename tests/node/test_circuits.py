@@ -1,0 +1,175 @@
+"""Through a relay of our own: reserving, calling, and connections that are as good as any other."""
+
+import hashlib
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from multiaddr import Multiaddr
+
+from peertunnel.errors import NotFound
+from peertunnel.host import Host, open_host
+from peertunnel.identity import Identity
+from peertunnel.protocols.circuit import Limit
+from peertunnel.transport.circuits import relay_of
+from peertunnel.transport.relay_server import RelayServer
+from peertunnel.transport.stream import MuxedStream
+from tests.node.pair import LOOPBACK, PATIENCE, until
+
+PROTOCOL = "/test/1.0.0"
+Relay = tuple[Host, RelayServer]
+
+
+@asynccontextmanager
+async def relay(
+    limit: Limit | None = None, identity: Identity | None = None, listen: tuple[str, ...] = LOOPBACK
+) -> AsyncIterator[Relay]:
+    async with (
+        open_host(identity or Identity.ephemeral(), listen) as host,
+        trio.open_nursery() as nursery,
+    ):
+        server = RelayServer(host, limit=limit)
+        nursery.start_soon(server.run)
+        yield host, server
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def reserved(*relays: Host) -> AsyncIterator[Host]:
+    """Run a host without a listening port, which can be reached through relays only."""
+    async with open_host(Identity.ephemeral(), ()) as host, trio.open_nursery() as nursery:
+        nursery.start_soon(host.reservations.run)
+        for other in relays:
+            host.reservations.offer(other.peer_id, other.addresses)
+        await until_reserved(host, len(relays))
+        yield host
+        nursery.cancel_scope.cancel()
+
+
+async def until_reserved(host: Host, count: int = 1) -> None:
+    await until(lambda: len({relay_of(address) for address in host.addresses}) >= count)
+
+
+async def echo(stream: MuxedStream) -> None:
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+
+    async def answer() -> None:
+        local = trio.SocketStream(trio.socket.from_stdlib_socket(theirs))
+        async for data in local:
+            await local.send_all(data)
+        await local.send_eof()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answer)
+        await stream.splice(ours)
+
+
+async def test_a_connection_through_a_relay_carries_both_ways_and_half_closes() -> None:
+    async with (
+        relay() as (point, server),
+        reserved(point) as provider,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        provider.serve(PROTOCOL, lambda stream: provider.nursery.start_soon(echo, stream))
+        assert all(relay_of(address) == point.peer_id for address in provider.addresses)
+        connection = await client.dial(provider.peer_id, provider.addresses, PATIENCE)
+        assert (connection.way.kind, connection.way.relay, connection.way.limit) == (
+            "relayed",
+            point.peer_id,
+            None,
+        )
+        stream = await connection.open_tunnel(PROTOCOL)
+        data = os.urandom(8 * 1024 * 1024)
+        got = hashlib.sha256()
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+
+                async def send() -> None:
+                    await stream.write(data)
+                    await stream.close_write()
+
+                nursery.start_soon(send)
+                size = 0
+                while size < len(data):
+                    part = await stream.read(1 << 20)
+                    got.update(part)
+                    size += len(part)
+        assert got.digest() == hashlib.sha256(data).digest()
+        (inbound,) = provider.connections(client.peer_id)
+        assert inbound.way.kind == "relayed" and not inbound.is_initiator
+        await connection.close()
+        with trio.fail_after(PATIENCE):
+            await inbound.event_closed.wait()
+        await until(lambda: not server.book.circuits)
+
+
+async def test_the_limits_of_a_relay_are_known_and_a_cut_is_an_abort() -> None:
+    async with (
+        relay(Limit(120, 64 * 1024)) as (point, _),
+        reserved(point) as provider,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        provider.serve(PROTOCOL, lambda stream: provider.nursery.start_soon(echo, stream))
+        connection = await client.dial(provider.peer_id, provider.addresses, PATIENCE)
+        limit = connection.way.limit
+        assert limit is not None and limit.size == 64 * 1024
+        assert limit.ends_at is not None and 100 < limit.ends_at - trio.current_time() <= 120
+        stream = await connection.open_tunnel(PROTOCOL)
+        with trio.fail_after(PATIENCE):
+            await stream.write(bytes(100 * 1024))
+            await connection.event_closed.wait()
+
+
+async def test_a_relay_that_is_lost_is_reserved_at_again_when_it_returns() -> None:
+    identity = Identity.ephemeral()
+    async with relay() as (other, _), reserved(other) as provider:
+        async with relay(identity=identity) as (point, _):
+            listen = (point.addresses[0].rpartition("/p2p/")[0],)
+            provider.reservations.offer(point.peer_id, point.addresses)
+            await until_reserved(provider, 2)
+        await until(lambda: {relay_of(address) for address in provider.addresses} == {other.peer_id})
+        async with relay(identity=identity, listen=listen):
+            await until_reserved(provider, 2)
+
+
+async def test_calls_from_a_relay_that_was_not_asked_are_refused() -> None:
+    async with (
+        relay() as (point, _),
+        reserved(point) as provider,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        provider.reservations._relays[point.peer_id].is_trying = False
+        with pytest.raises(NotFound):
+            await client.dial(provider.peer_id, provider.addresses, PATIENCE)
+
+
+async def test_without_a_reservation_there_is_no_circuit() -> None:
+    async with relay() as (point, _), open_host(Identity.ephemeral(), ()) as client:
+        stranger = Identity.ephemeral().peer_id
+        with pytest.raises(NotFound, match="no reservation"):
+            await client.dial(stranger, [f"{point.addresses[0]}/p2p-circuit/p2p/{stranger}"], PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("address", "can"),
+    [
+        ("/ip4/192.0.2.1/tcp/1/p2p/12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N/p2p-circuit", True),
+        ("/p2p/12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N/p2p-circuit", True),
+        ("/ip4/192.0.2.1/tcp/1", False),
+        ("/ip4/192.0.2.1/tcp/1/p2p-circuit", False),
+    ],
+)
+async def test_which_addresses_lead_through_a_relay(address: str, can: bool) -> None:
+    async with open_host(Identity.ephemeral(), ()) as host:
+        assert (
+            any(
+                way.can_dial(Multiaddr(address)) and way is not host.network.tcp
+                for way in host.network.transports
+            )
+            is can
+        )

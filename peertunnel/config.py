@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from peertunnel.errors import ConfigError, UsageError
 from peertunnel.protocols.address import split_address
@@ -16,6 +16,7 @@ from peertunnel.store import config_path, identity_path
 
 PUBLIC_BOOTSTRAP = ("/dnsaddr/bootstrap.libp2p.io",)  # the libp2p project's own peers
 PUBLIC_PREFIX = "/ipfs"  # the public network's protocol is /ipfs/kad/1.0.0
+Ways: TypeAlias = Literal["any", "direct", "relayed"]
 FOREVER = 10**9  # seconds, thirty years
 
 
@@ -26,9 +27,9 @@ class Config:
     identity: the path of the key file; in the file it is relative to the file's directory. listen: multiaddrs
     that the node listens on. mdns: whether to announce and look on the local network. dht: the same for the DHT.
     bootstrap: multiaddrs of peers that lead into the DHT. dht_prefix: what its protocol's name begins with.
-    rendezvous: multiaddrs of rendezvous points. via: multiaddrs of `pt relay` nodes, which are both. wait: seconds
-    that a new connection waits for the other side. grace: seconds that running tunnels get when the program has to
-    stop.
+    rendezvous: multiaddrs of rendezvous points. relay: multiaddrs of circuit relays. via: multiaddrs of `pt relay`
+    nodes, which are all three. ways: which ways tunnels may take. wait: seconds that a new connection waits for the
+    other side. grace: seconds that running tunnels get when the program has to stop.
     """
 
     identity: Path = field(default_factory=identity_path)
@@ -38,7 +39,9 @@ class Config:
     bootstrap: tuple[str, ...] = ()
     dht_prefix: str = PUBLIC_PREFIX
     rendezvous: tuple[str, ...] = ()
+    relay: tuple[str, ...] = ()
     via: tuple[str, ...] = ()
+    ways: Ways = "any"
     wait: float = 10.0
     grace: float = 5.0
 
@@ -51,6 +54,11 @@ class Config:
     def points(self) -> tuple[str, ...]:
         """The rendezvous points."""
         return tuple(dict.fromkeys(self.via + self.rendezvous))
+
+    @property
+    def relays(self) -> tuple[str, ...]:
+        """The relays through which to be reached."""
+        return tuple(dict.fromkeys(self.via + self.relay))
 
     def override(self, **flags: object) -> "Config":
         """Put what was given on the command line, all but None, over these settings; raises UsageError."""
@@ -125,6 +133,12 @@ def _seconds(value: object) -> float:
     return float(value) if value < FOREVER else math.inf  # TOML's integers may not fit
 
 
+def _ways(value: object) -> Ways:
+    if value not in get_args(Ways):
+        raise ValueError(f"must be one of {', '.join(get_args(Ways))}")
+    return cast(Ways, value)
+
+
 def _prefix(value: object) -> str:
     if not isinstance(value, str) or not _PREFIX.fullmatch(value):
         raise ValueError("must be like /ipfs: a slash and then letters, digits, slashes or hyphens")
@@ -159,7 +173,9 @@ _READERS: dict[str, Callable[[object], object]] = {
     "bootstrap": _peers,
     "dht_prefix": _prefix,
     "rendezvous": _peers,
+    "relay": _peers,
     "via": _peers,
+    "ways": _ways,
     "wait": _seconds,
     "grace": _seconds,
 }

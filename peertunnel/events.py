@@ -41,12 +41,17 @@ class Listening(Event):
 
 @dataclass(frozen=True, slots=True)
 class PathChanged(Event):
-    """The best way to a peer is another one now; rtt_ms is its round trip in milliseconds, if measured."""
+    """The best way to a peer is another one now.
+
+    rtt_ms: its round trip in milliseconds, if measured. limit_bytes, limit_seconds: what a relay still carries, each way.
+    """
 
     kind: ClassVar[str] = "path"
     peer_id: str
     path: Path
     rtt_ms: float | None
+    limit_bytes: int | None = None
+    limit_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from peertunnel.access import Access
 from peertunnel.bridge import Tunnels
 from peertunnel.endpoints import Endpoint
 from peertunnel.errors import TargetError
-from peertunnel.events import Emit, ErrorOccurred, PathChanged, Ready
+from peertunnel.events import Emit, ErrorOccurred, Ready
 from peertunnel.gate import Gate
-from peertunnel.node import GO_TUNNEL, TUNNEL, Node, tell_path
+from peertunnel.node import GO_TUNNEL, TUNNEL, Node
+from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
 from peertunnel.streams import Stream
 from peertunnel.transport.stream import MuxedStream
@@ -62,21 +63,21 @@ class _Provider:
         self._service = service
         self._target = target
         self._emit = emit
-        self._gate = Gate(node, service, access, emit)
-        self._consumers: set[MuxedConnection] = set()
+        self._gate = Gate(node, service, access, emit, self._note)
+        self._consumers: dict[str, Paths] = {}
+        self._nursery: trio.Nursery
         self._protocols = (TUNNEL, GO_TUNNEL) if service.is_public else (TUNNEL,)
 
     def open(self, nursery: trio.Nursery) -> None:
         """Take streams from now on, in a nursery."""
+        self._nursery = nursery
 
         def accept(stream: MuxedStream) -> None:
             if not self._gate.admits(stream.muxed_conn):
                 stream.abort()
                 return
             nursery.start_soon(self._provide, stream)
-            if stream.muxed_conn not in self._consumers:
-                self._consumers.add(stream.muxed_conn)
-                nursery.start_soon(self._watch, stream.muxed_conn)
+            self._note(stream.muxed_conn)
 
         for protocol in self._protocols:
             self._node.host.serve(protocol, accept)
@@ -91,6 +92,7 @@ class _Provider:
     async def meet(self) -> None:
         """Let consumers find us, and look for those that seek us, until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._node.host.reservations.run)
             nursery.start_soon(self._node.announce, self._service)
             nursery.start_soon(self._gate.reach_out)
 
@@ -106,9 +108,15 @@ class _Provider:
         self.tunnels.opened(number, stream.peer, str(self._target))
         self.tunnels.closed(number, await self.tunnels.carry(number, stream, sock))
 
-    async def _watch(self, connection: MuxedConnection) -> None:
+    def _note(self, connection: MuxedConnection) -> None:
+        """Take in one more way to a consumer."""
+        peer_id = str(connection.peer_id)
+        if (paths := self._consumers.get(peer_id)) is None:
+            paths = self._consumers[peer_id] = Paths(peer_id, self._emit)
+            self._nursery.start_soon(self._follow, peer_id, paths)
+        paths.add(connection)
+
+    async def _follow(self, peer_id: str, paths: Paths) -> None:
         """Tell of a consumer's path, and of its end."""
-        await tell_path(connection, self._emit)
-        await connection.event_closed.wait()
-        self._consumers.discard(connection)
-        self._emit(PathChanged(str(connection.peer_id), "none", None))
+        await paths.follow()
+        del self._consumers[peer_id]

@@ -1,5 +1,7 @@
 """A provider's gate: whose streams are taken, on every stream; who is sent away; and who may no longer stay."""
 
+from collections.abc import Callable
+
 import trio
 
 from peertunnel.access import Access
@@ -27,9 +29,17 @@ class Gate:
         service: what is provided.
         access: the rules.
         emit: takes ProofsFailed, at most one a second, and warnings.
+        on_proven: called with each connection on which a peer has proven itself.
     """
 
-    def __init__(self, node: Node, service: Service, access: Access, emit: Emit) -> None:
+    def __init__(
+        self,
+        node: Node,
+        service: Service,
+        access: Access,
+        emit: Emit,
+        on_proven: Callable[[MuxedConnection], None] = lambda connection: None,
+    ) -> None:
         self._node = node
         self._service = service
         self._access = access
@@ -44,7 +54,7 @@ class Gate:
                 node.host,
                 Role.PROVIDER,
                 service.root,
-                on_proven=lambda connection: None,
+                on_proven=on_proven,
                 on_failed=self._note_failure,
                 decide=access.decide,
                 may_prove=access.may_prove,
@@ -52,6 +62,8 @@ class Gate:
 
     def admits(self, connection: MuxedConnection) -> bool:
         """Return whether a stream on this connection is taken."""
+        if not self._node.may_carry(connection):
+            return False
         is_proven = self._authenticator is not None and connection in self._authenticator.proven
         return is_proven or self._access.admits_unproven(str(connection.peer_id))
 
@@ -80,7 +92,13 @@ class Gate:
 
         wanted = self._service.seekers()
         await Meeting(
-            self._node.host, self._node.sources, wanted, authenticator, wants=wants, last_pause=SEEKER_PAUSE
+            self._node.host,
+            self._node.sources,
+            wanted,
+            authenticator,
+            wants=wants,
+            last_pause=SEEKER_PAUSE,
+            may_dial=self._node.may_dial,
         ).run()
 
     # -- failures -------------------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from multiaddr import Multiaddr
 from peertunnel import __version__
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.peers import Answer, Identified
+from peertunnel.streams import Unavailable
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.circuits import STOP, Circuits
 from peertunnel.transport.dialer import DialError
@@ -34,7 +35,7 @@ from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.requests import Answering, request, tell
 from peertunnel.transport.reservations import Reservations
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.swarm import create_network
+from peertunnel.transport.swarm import MAX_CONNECTIONS, create_network
 from peertunnel.transport.tcp import sources_of
 from peertunnel.transport.upgrade import create_upgrader
 from peertunnel.transport.visits import Visits
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from peertunnel.identity import Identity
 
 AGENT = f"peertunnel/{__version__}"
+CHECK = 3.0  # seconds for a peer to answer once the network has changed: a round trip and two retransmissions
 _log = logging.getLogger(__name__)
 
 identify.AGENT_VERSION = AGENT
@@ -71,6 +73,7 @@ class Host:
         self._listening: list[str] = []
         self._ports: set[int] = set()
         self._sources: list[Callable[[], Iterable[str]]] = []
+        self.network_changed = trio.Event()  # replaced each time
         self.observed = Observed(self._ports.__contains__)
         peerstore = PeerStore()
         peerstore.add_key_pair(self._id, identity.key_pair)
@@ -169,6 +172,31 @@ class Host:
         """Have `watcher`, which must not wait, called with each new connection, whoever opened it."""
         self.network.watchers.append(watcher)
 
+    @asynccontextmanager
+    async def newcomers(self, peer_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[MuxedConnection]]:
+        """Give the connections to a peer as they come to stand."""
+        send, receive = trio.open_memory_channel[MuxedConnection](MAX_CONNECTIONS)
+
+        def tell(connection: MuxedConnection) -> None:
+            if str(connection.peer_id) == peer_id:
+                send.send_nowait(connection)
+
+        self.network.watchers.append(tell)
+        try:
+            async with receive:
+                yield receive
+        finally:
+            self.network.watchers.remove(tell)
+
+    async def note_changed_network(self) -> None:
+        """Find out which connections still live, now that addresses have changed or the machine has slept."""
+        self.network_changed.set()
+        self.network_changed = trio.Event()
+        self.reservations.retry()
+        async with trio.open_nursery() as nursery:
+            for connection in self.all_connections():
+                nursery.start_soon(_check, connection)
+
     # -- peers ----------------------------------------------------------------------------------------------------
 
     async def dial(self, peer_id: str, addresses: Iterable[str], within: float) -> MuxedConnection:
@@ -250,6 +278,17 @@ class Host:
             for connection in self.network.get_connections():
                 nursery.start_soon(connection.muxed_conn.close)
         await self.library.close()
+
+
+async def _check(connection: MuxedConnection) -> None:
+    """Close a connection whose peer does not answer at once."""
+    with trio.move_on_after(CHECK) as patience:
+        try:
+            await connection.ping()
+        except Unavailable:
+            return
+    if patience.cancelled_caught:
+        await connection.close()
 
 
 @asynccontextmanager

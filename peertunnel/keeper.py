@@ -1,21 +1,35 @@
-"""Keeps a connection to a provider: found, watched, and found again when it is lost."""
+"""Keeps ways to a provider: found, bettered, watched, and found again when they are lost.
+
+1. The first connection that proves itself carries tunnels at once, be it through a relay.
+2. Whatever other connection to the same provider stands later, punched, dialled by it or by us, joins when it is proven.
+3. While only a relay leads there, its direct addresses are tried, too; while the relay cuts circuits at a limit, a new
+   one is ready before the old one is used up.
+"""
 
 import trio
 
-from peertunnel.events import Emit, PathChanged
-from peertunnel.node import GO_TUNNEL, TUNNEL, Node, tell_path
+from peertunnel.errors import NotFound, Refused
+from peertunnel.events import Emit
+from peertunnel.node import GO_TUNNEL, TUNNEL, Node
+from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
-from peertunnel.transport.identify import request
+from peertunnel.transport.circuits import relay_of
+from peertunnel.transport.identify import identified, request
 from peertunnel.transport.yamux import MuxedConnection
+
+DIRECT_PAUSES = (0.0, 60.0, 300.0, 900.0)  # seconds before a provider's direct addresses are tried again
+DIAL_TIMEOUT = 5.0  # seconds for one try
+RENEWAL = 20.0  # seconds before the end of a circuit at which the next one is opened
+_LOOK = 0.5  # seconds between looks at what is left of a circuit
 
 
 class Keeper:
-    """The consumer's way to a service.
+    """The consumer's ways to a service.
 
     Args:
         node: who looks.
         service: what to look for.
-        emit: takes a PathChanged whenever a connection stands or is lost.
+        emit: takes a PathChanged whenever the best way is another one, or lost.
 
     Attributes:
         was_refused: a peer was found since the last connection, but the two did not prove themselves.
@@ -25,7 +39,7 @@ class Keeper:
         self._node = node
         self._service = service
         self._emit = emit
-        self._connection: MuxedConnection | None = None
+        self._paths: Paths | None = None
         self._agent: str | None = None  # None until the peer has said what it is
         self._asked = trio.Event()
         self._found = trio.Event()
@@ -37,33 +51,89 @@ class Keeper:
         while True:
             self.was_refused = False
             connection = await self._node.meet(self._service, self._emit, self._note_refusal)
-            self._connection, self._agent, self._asked = connection, None, trio.Event()
+            self._agent, self._asked = None, trio.Event()
+            paths = self._paths = Paths(str(connection.peer_id), self._emit)
+            paths.add(connection)
             self._found.set()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._look_at, connection)
-                await connection.event_unavailable.wait()
+                nursery.start_soon(self._join, paths, str(connection.peer_id))
+                nursery.start_soon(self._try_directly, paths)
+                nursery.start_soon(self._renew, paths)
+                nursery.start_soon(paths.retire)
+                await paths.follow()
                 nursery.cancel_scope.cancel()
-            self._connection = None
             self._found = trio.Event()
+            paths.tell()  # whoever waits for a change waits for the next provider now
             self._asked.set()
-            self._emit(PathChanged(str(connection.peer_id), "none", None))
 
     def _note_refusal(self) -> None:
         self.was_refused = True
 
     async def _look_at(self, connection: MuxedConnection) -> None:
-        """Tell of a new connection, and learn what is at its other end."""
-        await tell_path(connection, self._emit)
+        """Learn what is at the other end."""
         answer = await request(connection)
         self._agent, self._protocols = answer.agent_version, frozenset(answer.protocols)
         self._asked.set()
 
+    # -- more ways ------------------------------------------------------------------------------------------------
+
+    async def _join(self, paths: Paths, peer_id: str) -> None:
+        """Take in what other connections to the provider come to stand, until cancelled."""
+        async with self._node.host.newcomers(peer_id) as newcomers, trio.open_nursery() as nursery:
+            async for connection in newcomers:
+                if connection not in paths:
+                    nursery.start_soon(self._prove, paths, connection)
+
+    async def _prove(self, paths: Paths, connection: MuxedConnection) -> None:
+        try:
+            await self._node.prove(self._service, connection)
+        except (NotFound, Refused):
+            return  # it was lost, or the provider has changed its mind; what stands goes on
+        paths.add(connection)
+
+    async def _try_directly(self, paths: Paths) -> None:
+        """While a relay is the best way, try to do without, until cancelled."""
+        pauses = list(DIRECT_PAUSES)
+        while True:
+            with trio.move_on_after(pauses.pop(0) if len(pauses) > 1 else pauses[0]):
+                await self._node.host.network_changed.wait()
+                pauses = list(DIRECT_PAUSES)
+            best = paths.best
+            if best is None or best.way.kind != "relayed" or not self._node.may_go_directly:
+                continue
+            told = (await identified(best)).addresses
+            direct = [address for address in told if relay_of(address) is None]
+            try:
+                await self._node.host.dial(str(best.peer_id), direct, DIAL_TIMEOUT)  # _join hears of it
+            except NotFound:
+                pass  # a hole may be punched, or the relay has to do
+
+    async def _renew(self, paths: Paths) -> None:
+        """Have another circuit ready before a relay cuts the one in use, until cancelled."""
+        while True:
+            await trio.sleep(_LOOK)
+            best = paths.best
+            limit = None if best is None else best.way.limit
+            if best is not None and limit is not None and limit.is_nearly_over(trio.current_time(), RENEWAL):
+                address = f"{best.get_transport_addresses()[0]}/p2p/{best.peer_id}"
+                try:
+                    connection = await self._node.host.dial(str(best.peer_id), [address], DIAL_TIMEOUT)
+                except NotFound:
+                    continue
+                await self._prove(paths, connection)
+
+    # -- for tunnels ----------------------------------------------------------------------------------------------
+
     async def connection(self) -> MuxedConnection:
         """Return a connection that takes new streams, as soon as there is one; waits for ever."""
-        while self._connection is None or self._connection.event_unavailable.is_set():
+        while True:
             await self._found.wait()
-            await trio.lowlevel.checkpoint()
-        return self._connection
+            assert self._paths is not None
+            best, changed = self._paths.best, self._paths.changed
+            if best is not None and self._node.may_carry(best):
+                return best
+            await changed.wait()
 
     async def protocol(self) -> str:
         """Return the protocol to open tunnels with: the Go PeerTunnel knows ours under its own name only."""

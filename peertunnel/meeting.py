@@ -71,6 +71,7 @@ class Meeting:
         wants: whether a peer is still worth a try, asked before each one.
         on_refused: called when a candidate answered and did not prove itself.
         last_pause: seconds between tries at a candidate that does not answer, in the end.
+        may_dial: whether a peer may be called at a multiaddr.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Meeting:
         wants: Callable[[str], bool] = lambda peer_id: True,
         on_refused: Callable[[], None] = lambda: None,
         last_pause: float = LAST_PAUSE,
+        may_dial: Callable[[str], bool] = lambda address: True,
     ) -> None:
         self._host = host
         self._sources = sources
@@ -91,6 +93,7 @@ class Meeting:
         self._wants = wants
         self._on_refused = on_refused
         self._last_pause = last_pause
+        self._may_dial = may_dial
         self._candidates: dict[str, _Candidate] = {}
         self._tries = trio.Semaphore(MAX_TRIES)
 
@@ -107,14 +110,15 @@ class Meeting:
             async for found in channel:
                 if found.peer_id == self._host.peer_id or self._wanted.peer_id not in (None, found.peer_id):
                     continue
+                addresses = tuple(filter(self._may_dial, found.addresses))
                 known = self._candidates.get(found.peer_id)
                 if known is not None:
                     # What was told last is tried first; what was given before may still be right.
-                    merged = dict.fromkeys((*found.addresses, *known.addresses))
+                    merged = dict.fromkeys((*addresses, *known.addresses))
                     known.addresses = tuple(merged)[:MAX_ADDRESSES]
                     known.news.set()
                 elif self._has_room():
-                    self._candidates[found.peer_id] = _Candidate(found.addresses[:MAX_ADDRESSES])
+                    self._candidates[found.peer_id] = _Candidate(addresses[:MAX_ADDRESSES])
                     nursery.start_soon(self._try_on, found.peer_id)
 
     def _has_room(self) -> bool:

@@ -8,29 +8,31 @@ from dataclasses import dataclass
 import trio
 
 from peertunnel.auth import Authenticator
+from peertunnel.changes import watch_network
+from peertunnel.config import Ways
 from peertunnel.discovery import Announcement, Source
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
 from peertunnel.discovery.rendezvous import Rendezvous
 from peertunnel.errors import NotFound, Refused
-from peertunnel.events import Emit, Path, PathChanged, Pong, Warned
+from peertunnel.events import Emit, Warned
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.known import KnownPeers, Verdict
 from peertunnel.meeting import Meeting, NoProof, Prover
+from peertunnel.protocols.address import split_address
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.service import Service
 from peertunnel.transport.addresses import is_public
+from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.yamux import MuxedConnection
 
 GO_TUNNEL = (
     "/peertunnel/1.0.0"  # the same under the name that the Go PeerTunnel uses: for public services only
 )
 TUNNEL = "/portkey/tunnel/1.0.0"  # raw bytes, a stream per connection: what PortKey speaks too
-PING_INTERVAL = 1.0  # seconds between pings, as in ping(8)
-_MEASURING = 1.0  # seconds to wait for the first round trip before the path is told without one
 ANY_PORT = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 
 
@@ -48,6 +50,8 @@ class NodeOptions:
         rendezvous: multiaddrs of rendezvous points, each ending in /p2p/ and the peer id.
         known: the providers' keys that are known, None to know none.
         accept_new_key: whether another key is taken for one that is known.
+        relays: multiaddrs of relays through which to be reached, each ending in /p2p/ and the peer id.
+        ways: which ways tunnels may take: "direct" uses relays for punching only.
     """
 
     identity: Identity
@@ -59,19 +63,8 @@ class NodeOptions:
     rendezvous: tuple[str, ...] = ()
     known: KnownPeers | None = None
     accept_new_key: bool = False
-
-
-def path_of(connection: MuxedConnection) -> Path:
-    """Return what kind of way a connection takes."""
-    return connection.way.kind
-
-
-async def tell_path(connection: MuxedConnection, emit: Emit) -> None:
-    """Tell of a new connection, with its round trip if that is measured soon."""
-    with trio.move_on_after(_MEASURING):
-        await connection.measured()
-    round_trip = None if connection.round_trip is None else connection.round_trip * 1000
-    emit(PathChanged(str(connection.peer_id), path_of(connection), round_trip))
+    relays: tuple[str, ...] = ()
+    ways: Ways = "any"
 
 
 def no_provider(service: Service, within: float, was_refused: bool) -> NotFound | Refused:
@@ -89,6 +82,7 @@ class Node:
     def __init__(self, host: Host, sources: tuple[Source, ...], options: NodeOptions) -> None:
         self.host = host
         self.sources = sources
+        self._ways = options.ways
         self._known = options.known
         self._accept_new_key = options.accept_new_key
 
@@ -101,6 +95,19 @@ class Node:
     def addresses(self) -> tuple[str, ...]:
         """The multiaddrs under which others may reach us now, each ending in /p2p/ and our id."""
         return self.host.addresses
+
+    @property
+    def may_go_directly(self) -> bool:
+        """Whether peers may learn our addresses."""
+        return self._ways != "relayed"
+
+    def may_dial(self, address: str) -> bool:
+        """Return whether a peer may be called at a multiaddr."""
+        return self.may_go_directly or relay_of(address) is not None
+
+    def may_carry(self, connection: MuxedConnection) -> bool:
+        """Return whether tunnels may use a connection."""
+        return self._ways == "any" or (connection.way.kind == "relayed") == (self._ways == "relayed")
 
     async def announce(self, service: Service) -> None:
         """Announce ourselves under a service's topics until cancelled."""
@@ -136,7 +143,9 @@ class Node:
                 prover = authenticator = Authenticator(self.host, Role.CONSUMER, service.root, on_proven=take)
                 self.host.serve(AUTH, authenticator.accept)
                 nursery.start_soon(self.announce, service.seekers())
-            meeting = Meeting(self.host, self.sources, service, prover, on_refused=on_refused)
+            meeting = Meeting(
+                self.host, self.sources, service, prover, on_refused=on_refused, may_dial=self.may_dial
+            )
             nursery.start_soon(meeting.run)
             try:
                 await met.wait()
@@ -144,6 +153,17 @@ class Node:
                 self.host.stop_serving(AUTH)
             nursery.cancel_scope.cancel()
         return chosen[0]
+
+    async def prove(self, service: Service, connection: MuxedConnection) -> None:
+        """Have a provider that we have met prove itself on another connection.
+
+        Raises:
+            Refused: it did not.
+            NotFound: the connection was lost first.
+        """
+        if service.root is not None:
+            prover = Authenticator(self.host, Role.CONSUMER, service.root, on_proven=lambda connection: None)
+            await prover.prove(connection)
 
     def _trusts(self, service: Service, peer_id: str, emit: Emit) -> bool:
         """Return whether a provider has the key that was given, or that we know; a first one is remembered."""
@@ -165,33 +185,6 @@ class Node:
             known.remember(label, peer_id)
         return True
 
-    # -- for both ----------------------------------------------------------------------------------------------------
-
-    async def ping(self, service: Service, count: int, within: float, emit: Emit) -> AsyncIterator[Pong]:
-        """Measure the round trip to a provider of a service.
-
-        Args:
-            count: how many times.
-            within: seconds for finding it.
-            emit: takes warnings.
-
-        Raises:
-            NotFound: no provider in time.
-            Refused: only peers that did not prove themselves, or that refused us.
-        """
-        connection = None
-        refusals: list[None] = []
-        with trio.move_on_after(within):
-            connection = await self.meet(service, emit, lambda: refusals.append(None))
-        if connection is None:
-            raise no_provider(service, within, bool(refusals))
-        for turn in range(count):
-            if turn:
-                await trio.sleep(PING_INTERVAL)
-            round_trip = await connection.ping()
-            address = str(connection.get_transport_addresses()[0])
-            yield Pong(str(connection.peer_id), path_of(connection), address, round_trip * 1000)
-
 
 @asynccontextmanager
 async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
@@ -210,6 +203,10 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
             running.append(Dht(host, options.bootstrap, prefix=options.dht_prefix, server=is_server))
         if options.rendezvous:
             running.append(Rendezvous(host, options.rendezvous))
+        for address in options.relays:
+            place, peer_id = split_address(address)
+            host.reservations.offer(peer_id or "", [place])
+        nursery.start_soon(watch_network, host.note_changed_network)
         for source in running:
             nursery.start_soon(source.run)
         try:

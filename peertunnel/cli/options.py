@@ -33,7 +33,10 @@ class Flags:
     bootstrap: tuple[str, ...] = ()
     dht_prefix: str | None = None
     rendezvous: tuple[str, ...] = ()
+    relay: tuple[str, ...] = ()
     via: tuple[str, ...] = ()
+    relay_only: bool = False
+    direct_only: bool = False
     p2p_listen: tuple[str, ...] = ()
     stdout_is_data: bool = False  # then words and JSON lines keep off it
     notices: list[str] = field(default_factory=list)  # warnings to begin with
@@ -46,14 +49,24 @@ class Flags:
     @property
     def meeting(self) -> str:
         """Where the other side finds us, as it was given here: options for its command, each behind a space."""
-        given = {"via": self.via, "bootstrap": self.bootstrap, "rendezvous": self.rendezvous}
+        given = {
+            "via": self.via,
+            "relay": self.relay,
+            "bootstrap": self.bootstrap,
+            "rendezvous": self.rendezvous,
+        }
         words = [f" --{name} {place}" for name, places in given.items() for place in places]
         return "".join(words) + (f" --dht-prefix {self.dht_prefix}" if self.dht_prefix else "")
 
     def settings(self) -> "Config":
         """Complete the flags from the configuration file and the defaults; raises ConfigError and UsageError."""
         from peertunnel.config import load_config
+        from peertunnel.errors import UsageError
 
+        if self.relay_only and self.direct_only:
+            raise UsageError(
+                "Tunnels can't be both relayed only and direct only.", hint="Leave one of the two out."
+            )
         return load_config(self.config).override(
             identity=self.identity,
             listen=self.p2p_listen or None,
@@ -62,7 +75,9 @@ class Flags:
             bootstrap=self.bootstrap or None,
             dht_prefix=self.dht_prefix,
             rendezvous=self.rendezvous or None,
+            relay=self.relay or None,
             via=self.via or None,
+            ways="relayed" if self.relay_only else "direct" if self.direct_only else None,
             wait=self.wait,
             grace=self.grace,
         )
@@ -117,6 +132,14 @@ _SHARED: dict[str, dict[str, Any]] = {
         "type": values.peer_place,
         "help": "A `pt relay` to meet at; repeatable.",
     },
+    "--relay": {
+        "metavar": "MULTIADDR",
+        "multiple": True,
+        "type": values.peer_place,
+        "help": "A circuit relay to be reached through; repeatable.",
+    },
+    "--relay-only": {"is_flag": True, "help": "Show nobody our addresses: tunnels go through relays."},
+    "--direct-only": {"is_flag": True, "help": "Let no relay carry tunnels, only help with punching holes."},
     "--bootstrap": {
         "metavar": "MULTIADDR",
         "multiple": True,

@@ -31,8 +31,9 @@ def ping(flags: options.Flags, peer: str | None, count: int, tunnel_id: tunnelid
     async def story(session: Session) -> None:
         wanted = service()
         async with session.node() as node:
-            async for pong in node.ping(wanted, count, session.config.wait, session.emit):
-                session.emit(pong)
+            from peertunnel.ping import ping
+
+            await ping(node, wanted, count, session.config.wait, session.emit)
 
     tunnelid.warn(tunnel_id, flags)
     run(flags, story, graceful=False)

@@ -49,14 +49,17 @@ class Session:
         from peertunnel.node import NodeOptions, open_node  # libp2p takes a second to load
 
         config = self.config
+        is_hidden = config.ways == "relayed"  # then nobody learns our addresses, nor can dial them
         options = NodeOptions(
             identity=identity or self.identity,
-            listen=config.listen,
-            mdns=config.mdns,
+            listen=() if is_hidden else config.listen,
+            mdns=config.mdns and not is_hidden,
             dht=config.dht,
             bootstrap=config.entries,
             dht_prefix=config.dht_prefix,
             rendezvous=config.points,
+            relays=config.relays,
+            ways=config.ways,
             known=KnownPeers(known_peers_path()),
             accept_new_key=self.accept_new_key,
         )

@@ -38,7 +38,7 @@ def share(flags: options.Flags, port: int, qr: bool, admission: Admission) -> No
         secret = session.identity.for_service(b"link/" + label).seed[:SECRET_BYTES]
         async with session.node(session.identity.for_service(b"share/" + label)) as node:
             known = None if admission.is_public else secret  # PortKey's links have none
-            link = Link(node.peer_id, port, _elsewhere(node.addresses), secret=known)
+            link = Link(node.peer_id, port, _elsewhere(node.addresses), session.config.relays, known)
             session.emit(Shared(link.format()))
             if show:
                 show(link.format())

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from peertunnel.cli.words import size
+from peertunnel.cli.words import size, way
 from peertunnel.events import Event, PathChanged, TrafficMeasured, TunnelClosed, TunnelOpened
 
 SHORTEST = 0.5  # seconds that a measurement stands for at least, so that a burst is no absurd rate
@@ -34,8 +34,8 @@ class Totals:
                 self._measure(sent, received, trio.current_time())
             case PathChanged(peer_id, "none"):
                 self.paths.pop(peer_id, None)
-            case PathChanged(peer_id, path, rtt_ms):
-                self.paths[peer_id] = path if rtt_ms is None else f"{path}, {rtt_ms:.1f} ms"
+            case PathChanged(peer_id):
+                self.paths[peer_id] = way(event)
 
     def line(self, now: float) -> str:
         """Say it all in one line; now is the time on trio's clock, in seconds."""

@@ -43,8 +43,10 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
             return "\n  ".join([f"Ready as {peer_id}", *details])
         case Listening(local):
             return f"Listening on {local}"
-        case PathChanged(peer_id, path, rtt_ms):
-            return _path(peer_id, path, rtt_ms)
+        case PathChanged(peer_id, "none"):
+            return f"Lost the connection to {peer_id}"
+        case PathChanged(peer_id):
+            return f"Connected to {peer_id}: {way(event)}"
         case TunnelOpened(tunnel, _, remote):
             return f"Tunnel {tunnel} opened: {remote}"
         case TunnelClosed(tunnel, sent, received, reason):
@@ -84,10 +86,21 @@ def size(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
-def _path(peer_id: str, path: str, rtt_ms: float | None) -> str:
-    if path == "none":
-        return f"Lost the connection to {peer_id}"
-    return f"Connected to {peer_id}: {path}" + (f", {rtt_ms:.1f} ms" if rtt_ms is not None else "")
+def way(event: PathChanged) -> str:
+    """Describe a path: its kind, what a relay still carries, and its round trip."""
+    left = [] if event.limit_bytes is None else [_binary(event.limit_bytes)]
+    left += [] if event.limit_seconds is None else [_duration(event.limit_seconds)]
+    limit = f" ({', '.join(left)} left)" if left else ""
+    return event.path + limit + (f", {event.rtt_ms:.1f} ms" if event.rtt_ms is not None else "")
+
+
+def _binary(count: int) -> str:
+    """Write what a relay carries as its settings are written, in powers of 1024."""
+    return f"{count / 1024:.0f} KiB" if count < 1024 * 1024 else f"{count / 1024 / 1024:.0f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
 
 
 def _table(described: Described) -> str:

@@ -141,7 +141,7 @@ class Circuits:
     ) -> MuxedConnection:
         """Make a connection of a stream that has become a circuit; raises UpgradeError."""
         relay = stream.muxed_conn
-        way = Way("relayed", str(relay.peer_id), _limit(limit))
+        way = Way("relayed", str(relay.peer_id), _limit(limit, stream))
         address = Multiaddr(f"{relay.get_transport_addresses()[0]}/p2p/{relay.peer_id}{_MARK}")
         ours, theirs = _pair()
         ended = trio.Event()
@@ -182,11 +182,11 @@ def _pair() -> tuple[socket.socket, socket.socket]:
     return pair
 
 
-def _limit(limit: CircuitLimit | None) -> Limit | None:
+def _limit(limit: CircuitLimit | None, stream: MuxedStream) -> Limit | None:
     if limit is None:
         return None
     ends_at = trio.current_time() + limit.seconds if limit.seconds else None
-    return Limit(limit.bytes or None, ends_at)
+    return Limit(limit.bytes or None, ends_at, lambda: max(stream.sent_bytes, stream.received_bytes))
 
 
 def _check_direct(relay: MuxedConnection) -> None:

@@ -31,6 +31,8 @@ LINK = f"pk://{PEER}/8000?a=/ip4/192.0.2.1/tcp/1&a=/ip4/192.0.2.2/tcp/1#u8Jg0hMg
         (Listening("127.0.0.1:2022"), "Listening on 127.0.0.1:2022"),
         (PathChanged(PEER, "direct", 0.44), f"Connected to {PEER}: direct, 0.4 ms"),
         (PathChanged(PEER, "relayed", None), f"Connected to {PEER}: relayed"),
+        (PathChanged(PEER, "relayed", 41.8, 131_072, 118.2), f"Connected to {PEER}: relayed (128 KiB, 2 min left), 41.8 ms"),
+        (PathChanged(PEER, "relayed", None, None, 59.0), f"Connected to {PEER}: relayed (59 s left)"),
         (PathChanged(PEER, "none", None), f"Lost the connection to {PEER}"),
         (TunnelOpened(3, PEER, "[::1]:5"), "Tunnel 3 opened: [::1]:5"),
         (TunnelClosed(3, 999, 64_000_000, "finished"), "Tunnel 3 closed: finished; sent 999 B, received 64.0 MB"),

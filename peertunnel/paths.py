@@ -1,0 +1,88 @@
+"""The ways to one peer: which of them carries new tunnels, and what people are told of it."""
+
+import trio
+
+from peertunnel.events import Emit, PathChanged
+from peertunnel.transport.yamux import MuxedConnection
+
+_MEASURING = 1.0  # seconds to wait for the first round trip before the path is told without one
+_LOOK = 1.0  # seconds between looks at relayed connections that something better has replaced
+
+
+class Paths:
+    """The living connections to one peer, of which the best one counts.
+
+    Args:
+        peer_id: base58.
+        emit: takes a PathChanged whenever another one is the best.
+    """
+
+    def __init__(self, peer_id: str, emit: Emit) -> None:
+        self.changed = trio.Event()  # replaced each time
+        self._peer_id = peer_id
+        self._emit = emit
+        self._connections: list[MuxedConnection] = []
+
+    def __contains__(self, connection: MuxedConnection) -> bool:
+        return connection in self._connections
+
+    def add(self, connection: MuxedConnection) -> None:
+        """Take a connection that may carry tunnels."""
+        if connection not in self._connections:
+            self._connections.append(connection)
+            self.tell()
+
+    @property
+    def best(self) -> MuxedConnection | None:
+        """The connection for new tunnels: a direct one before a relayed one, and the latest of limited ones."""
+        self._connections = [c for c in self._connections if not c.event_unavailable.is_set()]
+        return min(self._connections, key=_rank, default=None)
+
+    def tell(self) -> None:
+        """Wake whoever waits for a change."""
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def follow(self) -> None:
+        """Tell of the best path until there is none."""
+        told: MuxedConnection | None = None
+        while (best := self.best) is not None:
+            news = self.changed
+            if best is not told:
+                await self._tell_of(best)
+                told = best
+            async with trio.open_nursery() as nursery:
+                for event in (best.event_unavailable, news):
+                    nursery.start_soon(_first, event, nursery.cancel_scope)
+        if told is not None:
+            self._emit(PathChanged(self._peer_id, "none", None))
+
+    async def retire(self) -> None:
+        """Close relayed connections that carry nothing once there is a better one, until cancelled."""
+        while True:
+            await trio.sleep(_LOOK)
+            best = self.best
+            for connection in self._connections.copy():
+                if connection.way.kind == "relayed" and connection is not best and not connection.has_streams:
+                    await connection.close()
+
+    async def _tell_of(self, connection: MuxedConnection) -> None:
+        with trio.move_on_after(_MEASURING):
+            await connection.measured()
+        round_trip = None if connection.round_trip is None else connection.round_trip * 1000
+        limit = connection.way.limit
+        left = None if limit is None else limit.bytes_left
+        ends_at = None if limit is None else limit.ends_at
+        seconds = None if ends_at is None else max(0.0, ends_at - trio.current_time())
+        self._emit(PathChanged(self._peer_id, connection.way.kind, round_trip, left, seconds))
+
+
+def _rank(connection: MuxedConnection) -> tuple[bool, float]:
+    limit = connection.way.limit
+    ends_at = limit.ends_at if limit is not None else None
+    return connection.way.kind == "relayed", -ends_at if ends_at is not None else float("-inf")
+
+
+async def _first(event: trio.Event, race: trio.CancelScope) -> None:
+    await event.wait()
+    race.cancel()

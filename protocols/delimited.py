@@ -9,6 +9,27 @@ def encode_delimited(message: bytes) -> bytes:
     return encode_varint(len(message)) + message
 
 
+def missing(begun: Buffer, limit: int) -> int:
+    """Return how many bytes the first message is certainly still short of, 0 once it is complete.
+
+    Whoever reads no more than that leaves what follows the message on the stream.
+
+    Args:
+        begun: what has come of it, its length included.
+        limit: bytes that the message may have.
+
+    Raises:
+        RemoteProtocolError: it is beyond the limit.
+    """
+    prefix = decode_varint(begun)
+    if prefix is None:
+        return 1
+    size, start = prefix
+    if size > limit:
+        raise RemoteProtocolError(f"a message has {size} bytes, and may have {limit}")
+    return max(0, start + size - len(begun))
+
+
 class Delimited:
     """Takes a stream apart into messages.
 

@@ -11,7 +11,7 @@ import trio
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
 
 from peertunnel.peers import Answer, Caller, RequestError
-from peertunnel.protocols.delimited import Delimited, encode_delimited
+from peertunnel.protocols.delimited import Delimited, encode_delimited, missing
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import MuxedConnection
@@ -36,6 +36,20 @@ async def request(connection: MuxedConnection, protocol: str, message: bytes, li
             stream.abort()  # whoever has answered has nothing more to say
     except (MuxedConnError, MuxedStreamEOF, MuxedStreamError, RemoteProtocolError) as error:
         raise RequestError(f"{connection.peer_id} did not answer: {error}") from error
+
+
+async def read_message(stream: MuxedStream, limit: int) -> bytes:
+    """Return the next message, of at most `limit` bytes, and leave what follows it on the stream.
+
+    Raises:
+        RemoteProtocolError: it is longer.
+        MuxedStreamError: the stream has ended, or was aborted, before.
+    """
+    begun = bytearray()
+    while size := missing(begun, limit):
+        begun += await stream.read(size)
+    (message,) = Delimited(limit).receive(begun)
+    return message
 
 
 async def tell(connection: MuxedConnection, protocol: str, message: bytes) -> None:

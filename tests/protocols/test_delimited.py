@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peertunnel.protocols.delimited import Delimited, encode_delimited
+from peertunnel.protocols.delimited import Delimited, encode_delimited, missing
 from peertunnel.protocols.errors import RemoteProtocolError
 
 
@@ -40,3 +40,17 @@ def test_any_bytes_are_messages_or_a_remote_error(data: bytes) -> None:
     assert (
         b"".join(map(encode_delimited, messages)) == data[: sum(len(encode_delimited(m)) for m in messages)]
     )
+
+
+@given(st.binary(max_size=300), st.binary(max_size=10))
+def test_a_first_message_is_read_without_what_follows(message: bytes, rest: bytes) -> None:
+    stream, begun = encode_delimited(message) + rest, b""
+    while size := missing(begun, 300):
+        begun += stream[len(begun) : len(begun) + size]
+    assert begun + rest == stream
+
+
+def test_a_first_message_has_a_limit() -> None:
+    assert missing(b"\x03", 3) == 3
+    with pytest.raises(RemoteProtocolError):
+        missing(b"\x04", 3)

@@ -4,6 +4,8 @@ A connection that is idle owns no buffer: what it has to keep across an await (p
 socket did not take) it keeps for itself.
 """
 
+from collections.abc import Sequence
+
 from peertunnel.protocols.noise import MAX_RECORD, sealed_size
 from peertunnel.protocols.yamux import HEADER_SIZE, MAX_PAYLOAD
 
@@ -33,6 +35,25 @@ def payload_views(size: int) -> list[memoryview]:
     if full >= BATCH_FRAMES:
         return slots
     return [*slots[:full], slots[full][:rest]] if rest else slots[:full]
+
+
+def fill_batch(views: Sequence[memoryview], start: int, size: int) -> None:
+    """Copy `size` bytes of payload, those behind the first `start` of the views, to where `payload_views` are."""
+    slot = at = 0
+    for view in views:
+        if start >= len(view):
+            start -= len(view)
+            continue
+        part, start = view[start : start + size], 0
+        size -= len(part)
+        while part:
+            taken = min(len(part), MAX_PAYLOAD - at)
+            slots[slot][at : at + taken] = part[:taken]
+            part, at = part[taken:], at + taken
+            if at == MAX_PAYLOAD:
+                slot, at = slot + 1, 0
+        if not size:
+            return
 
 
 def take_output(size: int) -> memoryview:

@@ -1,13 +1,13 @@
 """One stream of a multiplexed connection, as the library's protocols and our tunnels see it.
 
-What arrives goes, in this order, to the negotiation while it lasts, to the splice if there is one, and otherwise to
+What arrives goes, in this order, to the negotiation while it lasts, to the joint if there is one, and otherwise to
 an inbox that `read` empties. The connection calls the `on_` methods from its reader; none of them waits.
 """
 
 import socket
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import trio
 from libp2p.abc import IMuxedStream
@@ -24,8 +24,28 @@ if TYPE_CHECKING:
 _WRITE_SIZE = 256 * 1024  # bytes of `write` that are copied at a time: the window that a stream starts with
 
 
+class Joint(Protocol):
+    """What a stream is joined to: a socket, or another stream. Nothing of it waits."""
+
+    def deliver(self, views: Sequence[memoryview], size: int) -> None:
+        """Take `size` bytes from the peer, and tell the stream when they are consumed; the views are valid only now."""
+        ...
+
+    def finish(self) -> None:
+        """Take the peer's FIN."""
+        ...
+
+    def send_up(self) -> None:
+        """Send, since the peer's window, which was used up, has opened."""
+        ...
+
+    def abort(self, end: End) -> None:
+        """Stop: the stream has been aborted."""
+        ...
+
+
 class MuxedStream(IMuxedStream):
-    """A stream; `splice` joins it to a socket, `read` and `write` serve everything else.
+    """A stream; `splice` joins it to a socket, `join` to anything else, `read` and `write` serve what is left.
 
     Args:
         connection: the connection that carries it.
@@ -35,8 +55,8 @@ class MuxedStream(IMuxedStream):
     Attributes:
         protocol: what was agreed on, None before.
         end: why the stream was aborted, None while it was not.
-        sent_bytes: bytes that a splice has sent.
-        received_bytes: bytes that a splice has delivered.
+        sent_bytes: bytes that the joint has sent.
+        received_bytes: bytes that the joint has delivered.
     """
 
     muxed_conn: "MuxedConnection"
@@ -50,7 +70,7 @@ class MuxedStream(IMuxedStream):
         self.end: End | None = None
         self.sent_bytes = self.received_bytes = 0
         self._negotiation = negotiation
-        self._splice: Splice | None = None
+        self._joint: Joint | None = None
         self._inbox = bytearray()
         self._is_discarding = False
         self._is_finished = False
@@ -73,8 +93,8 @@ class MuxedStream(IMuxedStream):
         """Take `size` bytes of payload; the views are valid until this returns."""
         if self._negotiation is not None:
             self._negotiate(self._negotiation, b"".join(views))
-        elif self._splice is not None:
-            self._splice.deliver(views, size)
+        elif self._joint is not None:
+            self._joint.deliver(views, size)
         elif self._is_discarding:
             self.consumed(size)
         else:
@@ -88,8 +108,8 @@ class MuxedStream(IMuxedStream):
         if self._negotiation is not None:
             self._fail(End.PEER_RESET)
             return
-        if self._splice is not None:
-            self._splice.finish()
+        if self._joint is not None:
+            self._joint.finish()
         self._forget_if_done()
         self.wake()
 
@@ -97,8 +117,8 @@ class MuxedStream(IMuxedStream):
         """Take the peer's RST, or the loss of the connection."""
         if self.end is None:
             self.end = end
-            if self._splice is not None:
-                self._splice.abort(end)
+            if self._joint is not None:
+                self._joint.abort(end)
             self.wake()
 
     def _negotiate(self, negotiation: Initiator | Responder, data: bytes) -> None:
@@ -137,16 +157,21 @@ class MuxedStream(IMuxedStream):
 
     async def splice(self, sock: socket.socket, replay: bytes | None = None) -> Outcome:
         """Join the stream to a connected, non-blocking socket; see `streams.Stream`."""
-        self._splice = Splice(self, sock, replay)
+        joint = Splice(self, sock, replay)
+        self.join(joint)
+        return await joint.run()
+
+    def join(self, joint: Joint) -> None:
+        """Hand everything that comes to a joint, beginning with what has come already."""
+        self._joint = joint
         inbox, self._inbox = self._inbox, bytearray()
         if inbox:
-            self._splice.deliver([memoryview(inbox)], len(inbox))
+            joint.deliver([memoryview(inbox)], len(inbox))
         if self._peer_is_finished:
-            self._splice.finish()
+            joint.finish()
         if self.end is not None:
-            self._splice.abort(self.end)
+            joint.abort(self.end)
         self.muxed_conn.flush()  # the inbox may have held a full window, and the peer waits for the next
-        return await self._splice.run()
 
     def abort(self) -> None:
         """Reset the stream at once."""
@@ -166,8 +191,8 @@ class MuxedStream(IMuxedStream):
 
     def on_window(self) -> None:
         """Take more of the peer's window, which was used up."""
-        if self._splice is not None:
-            self._splice.send_up()
+        if self._joint is not None:
+            self._joint.send_up()
         else:
             self.wake()
 

@@ -91,6 +91,7 @@ class MuxedConnection(IMuxedConn):
         self._streams: dict[int, MuxedStream] = {}
         self._negotiating: dict[MuxedStream, float] = {}
         self._turns: deque[Callable[[], None]] = deque()
+        self._is_draining = False
         self._acknowledged = trio.lowlevel.ParkingLot()
         self._pongs = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
@@ -234,12 +235,21 @@ class MuxedConnection(IMuxedConn):
 
     def _drained(self) -> None:
         self.flush()
+        self._is_draining = True
         while self._turns and not self._channel.is_blocked:
             self._turns.popleft()()
+        self._is_draining = False
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether others wait for their turn."""
+        return bool(self._turns)
 
     def take_turn(self, send: Callable[[], None]) -> None:
-        """Have `send` called once the channel takes a batch, after all who asked before; only while blocked."""
+        """Have `send` called once the channel takes a batch, after all who asked before; at once if nobody did."""
         self._turns.append(send)
+        if not self._is_draining and not self._channel.is_blocked:
+            self._drained()
 
     # -- streams --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,149 @@
+"""A relay's book: who has a place, who has none, and that nothing is forgotten or kept too long."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peertunnel.protocols.circuit import CircuitRefused, Status
+from peertunnel.protocols.circuit.book import (
+    MAX_CIRCUITS,
+    MAX_PER_NETWORK,
+    MAX_PER_PEER,
+    MAX_PER_TRUSTED_PEER,
+    MAX_RESERVATIONS,
+    TTL,
+    Book,
+    network_of,
+)
+
+
+def refusal_of_reserve(book: Book, peer_id: str, network: str = "n", now: float = 0.0) -> Status | None:
+    try:
+        book.reserve(peer_id, network, now)
+    except CircuitRefused as refused:
+        return refused.status
+    return None
+
+
+def refusal_of_open(book: Book, caller: str, destination: str, is_trusted: bool = False) -> Status | None:
+    try:
+        book.open(caller, destination, is_trusted=is_trusted, now=0.0)
+    except CircuitRefused as refused:
+        return refused.status
+    return None
+
+
+def test_a_reservation_holds_for_an_hour_and_is_renewed() -> None:
+    book = Book()
+    book.reserve("a", "n", 0.0)
+    assert book.is_reserved("a", TTL - 1) and not book.is_reserved("a", TTL)
+    assert not book.is_reserved("b", 0.0)
+    book.reserve("a", "n", 100.0)
+    assert book.is_reserved("a", TTL + 99) and book.reservations == 1
+    book.tick(TTL)
+    assert book.reservations == 1
+    book.tick(TTL + 100)
+    assert book.reservations == 0
+
+
+def test_a_network_has_its_share_and_who_is_in_may_renew() -> None:
+    book = Book()
+    for number in range(MAX_PER_NETWORK):
+        assert refusal_of_reserve(book, str(number)) is None
+    assert refusal_of_reserve(book, "x") is Status.RESERVATION_REFUSED
+    assert refusal_of_reserve(book, "0") is None
+    assert refusal_of_reserve(book, "x", "another") is None
+    assert refusal_of_reserve(book, "x", "n") is Status.RESERVATION_REFUSED
+    assert book.is_reserved("x", 0.0)  # where it was before
+    book.release("5")
+    assert refusal_of_reserve(book, "y") is None
+
+
+def test_all_of_them_are_bounded_and_expired_ones_make_room() -> None:
+    book = Book()
+    for number in range(MAX_RESERVATIONS):
+        assert refusal_of_reserve(book, str(number), f"n{number}") is None
+    assert refusal_of_reserve(book, "x", "nx") is Status.RESERVATION_REFUSED
+    assert refusal_of_reserve(book, "x", "nx", TTL) is None
+    assert book.reservations == 1
+
+
+def test_a_circuit_needs_a_reservation_and_two_peers() -> None:
+    book = Book()
+    book.reserve("d", "n", 0.0)
+    assert refusal_of_open(book, "c", "x") is Status.NO_RESERVATION
+    assert refusal_of_open(book, "d", "d") is Status.PERMISSION_DENIED
+    assert refusal_of_open(book, "c", "d") is None
+    with pytest.raises(CircuitRefused):
+        book.open("c", "d", is_trusted=False, now=TTL)
+
+
+@pytest.mark.parametrize(("is_trusted", "most"), [(False, MAX_PER_PEER), (True, MAX_PER_TRUSTED_PEER)])
+def test_either_end_has_its_share_of_circuits(is_trusted: bool, most: int) -> None:
+    book = Book()
+    for destination in ("d", "e"):
+        book.reserve(destination, "n", 0.0)
+    for number in range(most):
+        assert refusal_of_open(book, f"c{number}", "d", is_trusted) is None
+    assert refusal_of_open(book, "x", "d", is_trusted) is Status.RESOURCE_LIMIT_EXCEEDED
+    for _ in range(most - 1):
+        assert refusal_of_open(book, "c0", "e", is_trusted) is None
+    assert refusal_of_open(book, "c0", "e", is_trusted) is Status.RESOURCE_LIMIT_EXCEEDED
+    book.close("c0", "d")
+    assert refusal_of_open(book, "x", "d", is_trusted) is None
+    assert refusal_of_open(book, "c0", "e", is_trusted) is None
+
+
+def test_all_circuits_are_bounded() -> None:
+    book = Book()
+    for number in range(MAX_CIRCUITS):
+        destination = f"d{number // MAX_PER_PEER}"
+        book.reserve(destination, destination, 0.0)
+        assert refusal_of_open(book, f"c{number}", destination) is None
+    book.reserve("x", "x", 0.0)
+    assert refusal_of_open(book, "c", "x") is Status.RESOURCE_LIMIT_EXCEEDED
+    book.close("c0", "d0")
+    assert refusal_of_open(book, "c", "x") is None
+
+
+peers = st.sampled_from("abcd")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["reserve", "release", "open", "close", "tick"]), peers, peers)))
+def test_its_counts_are_those_of_what_it_was_told(steps: list[tuple[str, str, str]]) -> None:
+    book, reserved, running, now = Book(), set[str](), Counter[tuple[str, str]](), 0.0
+    for step, peer, other in steps:
+        now += 1
+        if step == "reserve":
+            book.reserve(peer, other, now)
+            reserved.add(peer)
+        elif step == "release":
+            book.release(peer)
+            reserved.discard(peer)
+        elif step == "open":
+            try:
+                book.open(peer, other, is_trusted=False, now=now)
+                assert peer != other and other in reserved
+                running[peer, other] += 1
+            except CircuitRefused:
+                assert peer == other or other not in reserved or running.total() >= MAX_PER_PEER
+        elif step == "close" and running[peer, other]:
+            book.close(peer, other)
+            running[peer, other] -= 1
+        assert (book.reservations, book.circuits) == (len(reserved), running.total())
+    for peer in "abcd":
+        book.release(peer)
+    assert book._per_network == Counter()
+    for (peer, other), count in running.items():
+        for _ in range(count):
+            book.close(peer, other)
+    assert book._per_peer == Counter() and book.circuits == 0
+
+
+def test_a_network_is_what_one_subscriber_has() -> None:
+    assert network_of("192.0.2.7") != network_of("192.0.2.8")
+    assert network_of("2001:db8:0:100::1") == network_of("2001:db8:0:1ff::1")
+    assert network_of("2001:db8:0:100::1") != network_of("2001:db8:0:200::1")
+    assert network_of("fe80::1%eth0") == network_of("fe80::2")

@@ -36,6 +36,12 @@ class Crossing:
         """How many bytes have been sent on so far, both ways together."""
         return sum(side.stream.sent_bytes for side in self._sides)
 
+    @property
+    def peers(self) -> tuple[str, str]:
+        """The peer ids of the caller and of the destination."""
+        caller, destination = self._sides
+        return caller.stream.peer, destination.stream.peer
+
     async def run(self) -> None:
         """Carry bytes until both directions have ended, either was aborted, or a limit is reached."""
         with trio.move_on_after(self._limit.seconds or float("inf")):

@@ -94,5 +94,6 @@ class Visits:
         if visit.count or visit.left_at + LINGER > due or self._visits.get(peer_id) is not visit:
             return  # somebody came back, and will leave, or has left, again
         del self._visits[peer_id]
-        if visit.connection is not None and not visit.connection.has_streams:
-            await visit.connection.close()
+        connection = visit.connection
+        if connection is not None and not connection.has_streams and not connection.kept:
+            await connection.close()

@@ -63,6 +63,7 @@ class MuxedConnection(IMuxedConn):
         event_unavailable: no new stream can be opened; open ones may still finish.
         reason: why the connection ended, "" while it lives.
         round_trip: seconds, the latest measurement; None before the first.
+        kept: how many rely on the connection although no stream may be open; it is not closed for being idle.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class MuxedConnection(IMuxedConn):
         self.on_close: Callable[[], Awaitable[None]] | None = None
         self.reason = ""
         self.round_trip: float | None = None
+        self.kept = 0
         now = trio.current_time()
         self.session = yamux.ClientSession(now) if conn.is_initiator else yamux.ServerSession(now)
         self._raw = raw

@@ -1,0 +1,231 @@
+"""A circuit relay: peers reserve, and others reach them through us (libp2p specs, relay/circuit-v2).
+
+1. A peer asks on HOP to be reached through us: the connection it asks on is kept for that.
+2. Another one asks on HOP for the first. We call that one with STOP, on the kept connection.
+3. If it takes the call, both are told, and the two streams are joined: see `crossing`.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import trio
+from libp2p.connection_types import ConnectionType
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+from multiaddr import Multiaddr
+
+from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, STOP, CircuitRefused, Limit, Status, Voucher
+from peertunnel.protocols.circuit import relay as wire
+from peertunnel.protocols.circuit.book import STRANGERS_LIMIT, TICK, TTL, Book, network_of
+from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.errors import ProtocolError, RemoteProtocolError
+from peertunnel.protocols.kademlia.places import farthest, within_reach
+from peertunnel.transport.crossing import Crossing
+from peertunnel.transport.requests import read_message
+from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.yamux import MuxedConnection
+
+HANDSHAKE = 10.0  # seconds for a request, and for the destination's answer; go-libp2p waits 30 and 60
+MAX_ASKING = 1024  # streams on which a peer has yet to ask, or waits for an answer
+MAX_ASKING_PER_PEER = 32  # of them by one peer
+
+
+class Relaying(Protocol):
+    """What a relay needs of its host."""
+
+    peer_id: str
+    nursery: trio.Nursery
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Our multiaddrs, each ending in /p2p/ and our id."""
+        ...
+
+    def serve(self, protocol: str, handler: Callable[[MuxedStream], None]) -> None:
+        """Hand streams of a protocol to `handler`."""
+        ...
+
+    def stop_serving(self, protocol: str) -> None:
+        """Refuse new streams of a protocol."""
+        ...
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign with our key."""
+        ...
+
+
+class RelayServer:
+    """Serves HOP while run() runs.
+
+    Args:
+        host: whose connections they are.
+        is_trusted: whether the circuits of who is at the other end of a connection have no limits.
+        limit: of everybody else's circuits, None for none.
+
+    Attributes:
+        book: who has reserved, and how many circuits run.
+        answers: how many requests were answered, by kind and status, in lower case.
+    """
+
+    def __init__(
+        self,
+        host: Relaying,
+        is_trusted: Callable[[MuxedConnection], bool] = lambda connection: False,
+        limit: Limit | None = STRANGERS_LIMIT,
+    ) -> None:
+        self.book = Book()
+        self.answers: Counter[tuple[str, ...]] = Counter()
+        self._host = host
+        self._is_trusted = is_trusted
+        self._limit = limit
+        self._reserved: dict[str, MuxedConnection] = {}
+        self._asking: Counter[str] = Counter()
+        self._crossings: set[Crossing] = set()
+        self._carried = 0  # bytes, by circuits that have ended
+
+    @property
+    def carried(self) -> int:
+        """How many bytes of circuits have been sent on so far."""
+        return self._carried + sum(crossing.carried for crossing in self._crossings)
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        self._host.serve(HOP, self._accept)
+        try:
+            while True:
+                await trio.sleep(TICK)
+                self._forget()
+        finally:
+            self._host.stop_serving(HOP)
+
+    # -- requests -------------------------------------------------------------------------------------------------
+
+    def _accept(self, stream: MuxedStream) -> None:
+        if self._asking[stream.peer] >= MAX_ASKING_PER_PEER or self._asking.total() >= MAX_ASKING:
+            stream.abort()
+            return
+        self._asking[stream.peer] += 1
+        self._host.nursery.start_soon(self._serve, stream)
+
+    async def _serve(self, stream: MuxedStream) -> None:
+        """Answer the one request on a stream, and carry the circuit if that is what comes of it."""
+        crossing = None
+        try:
+            crossing = await self._answer(stream)
+        except (MuxedStreamError, trio.TooSlowError):
+            stream.abort()
+        finally:
+            self._asking[stream.peer] -= 1
+            if not self._asking[stream.peer]:
+                del self._asking[stream.peer]
+        if crossing is not None:
+            await self._carry(crossing)
+
+    async def _answer(self, stream: MuxedStream) -> Crossing | None:
+        kind, status = "unknown", Status.OK
+        try:
+            with trio.fail_after(HANDSHAKE):
+                request = wire.read_request(await read_message(stream, MAX_MESSAGE))
+            kind = type(request).__name__.lower()
+            if stream.muxed_conn.get_connection_type() is ConnectionType.RELAYED:
+                raise CircuitRefused(Status.PERMISSION_DENIED)
+            if isinstance(request, wire.Connect):
+                return await self._connect(stream, request.peer)
+            answer = self._reserve(stream.muxed_conn)
+        except CircuitRefused as refusal:
+            status, answer = refusal.status, wire.refuse(refusal.status)
+        except RemoteProtocolError:
+            status, answer = Status.MALFORMED_MESSAGE, wire.refuse(Status.MALFORMED_MESSAGE)
+        self.answers[kind, status.name.lower()] += 1
+        await _say(stream, answer)
+        await stream.close()
+        return None
+
+    # -- reservations ---------------------------------------------------------------------------------------------
+
+    def _reserve(self, connection: MuxedConnection) -> bytes:
+        """Keep a connection for calls to its peer, and return what tells the peer; raises CircuitRefused."""
+        self._forget()
+        peer_id, remote = str(connection.peer_id), connection.get_remote_address()
+        self.book.reserve(peer_id, network_of(remote[0]) if remote else "", trio.current_time())
+        self._let_go(peer_id)
+        self._reserved[peer_id] = connection
+        connection.kept += 1
+        voucher = Voucher(self._host.peer_id, peer_id, int(time.time()) + TTL)
+        return wire.grant(voucher, self._told(connection), self._limit_of(connection), self._host.sign)
+
+    def _told(self, connection: MuxedConnection) -> Iterable[bytes]:
+        """Give those of our addresses that are of use where the peer is, or all if there are none."""
+        ours = [Multiaddr(address).to_bytes() for address in self._host.addresses]
+        theirs = [address.to_bytes() for address in connection.get_transport_addresses()]
+        return within_reach(ours, farthest(theirs)) or ours
+
+    def _forget(self) -> None:
+        """End the reservations of peers that are gone, or that have not renewed them."""
+        now = trio.current_time()
+        self.book.tick(now)
+        for peer_id, connection in list(self._reserved.items()):
+            if connection.is_closed or not self.book.is_reserved(peer_id, now):
+                self.book.release(peer_id)
+                self._let_go(peer_id)
+
+    def _let_go(self, peer_id: str) -> None:
+        connection = self._reserved.pop(peer_id, None)
+        if connection is not None:
+            connection.kept -= 1
+
+    # -- circuits -------------------------------------------------------------------------------------------------
+
+    async def _connect(self, stream: MuxedStream, destination: str) -> Crossing:
+        """Call the destination and tell the caller that it has taken the call; raises CircuitRefused."""
+        connection = self._reserved.get(destination)
+        if connection is None or connection.is_closed:
+            self._forget()
+            connection = stream.muxed_conn  # the book refuses
+        limit = self._limit_of(stream.muxed_conn, connection)
+        self.book.open(stream.peer, destination, is_trusted=limit is None, now=trio.current_time())
+        called = None
+        try:
+            called = await _call(connection, stream.peer, limit)
+            self.answers["connect", "ok"] += 1
+            await _say(stream, wire.connected(limit))
+        except BaseException:
+            self.book.close(stream.peer, destination)
+            if called is not None:
+                called.abort()
+            raise
+        return Crossing(stream, called, limit)
+
+    async def _carry(self, crossing: Crossing) -> None:
+        self._crossings.add(crossing)
+        try:
+            await crossing.run()
+        finally:
+            self._crossings.discard(crossing)
+            self._carried += crossing.carried
+            self.book.close(*crossing.peers)
+
+    def _limit_of(self, *connections: MuxedConnection) -> Limit | None:
+        return None if any(map(self._is_trusted, connections)) else self._limit
+
+
+async def _call(connection: MuxedConnection, caller: str, limit: Limit | None) -> MuxedStream:
+    """Call a destination; return the stream on which it has taken the call. Raises CircuitRefused."""
+    try:
+        with trio.fail_after(HANDSHAKE):
+            stream = await connection.open_tunnel(STOP)
+            try:
+                await stream.write(encode_delimited(wire.call(caller, limit)))
+                wire.check_accepted(await read_message(stream, MAX_MESSAGE))
+            except BaseException:
+                stream.abort()
+                raise
+    except (MuxedConnError, MuxedStreamError, ProtocolError, trio.TooSlowError):
+        raise CircuitRefused(Status.CONNECTION_FAILED) from None
+    return stream
+
+
+async def _say(stream: MuxedStream, message: bytes) -> None:
+    with trio.fail_after(HANDSHAKE):
+        await stream.write(encode_delimited(message))

@@ -8,7 +8,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 from libp2p.connection_types import ConnectionType
@@ -25,6 +25,9 @@ from peertunnel.transport.crossing import Crossing
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import MuxedConnection
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 HANDSHAKE = 10.0  # seconds for a request, and for the destination's answer; go-libp2p waits 30 and 60
 MAX_ASKING = 1024  # streams on which a peer has yet to ask, or waits for an answer
@@ -89,9 +92,10 @@ class RelayServer:
         """How many bytes of circuits have been sent on so far."""
         return self._carried + sum(crossing.carried for crossing in self._crossings)
 
-    async def run(self) -> None:
-        """Serve until cancelled."""
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; started as soon as we do."""
         self._host.serve(HOP, self._accept)
+        task_status.started()
         try:
             while True:
                 await trio.sleep(TICK)

@@ -1,13 +1,16 @@
 """The story of `pt relay`: a node at a public address, by which the others of a team meet.
 
-It is a rendezvous point and a DHT server, and answers identify and ping; it knows none of their secrets.
+It is a rendezvous point, a DHT server and a circuit relay, and answers identify and ping. Circuits of strangers have
+limits; what they carry is sealed between their ends.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
 from peertunnel import sockets, systemd
+from peertunnel.access import AllowedPeers
+from peertunnel.allowed import Allowed
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.mdns_peer import ip_of
 from peertunnel.discovery.rendezvous_server import RendezvousServer
@@ -17,6 +20,8 @@ from peertunnel.events import Emit, Listening, Offered, Ready
 from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
 from peertunnel.metrics import Metrics
+from peertunnel.transport.relay_server import RelayServer
+from peertunnel.trust import Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,9 @@ class RelayOptions:
         bootstrap: multiaddrs of its nodes to join; with none we begin one of our own.
         dht_prefix: of its protocol.
         metrics: where to serve numbers for Prometheus, None for nowhere.
+        circuits: whether to relay.
+        unlimited: the peers whose circuits have no limits.
+        unlimited_root: the root secret of a service whose ends have none either, once they prove it; None for none.
     """
 
     identity: Identity
@@ -38,6 +46,9 @@ class RelayOptions:
     bootstrap: tuple[str, ...] = ()
     dht_prefix: str = "/ipfs"
     metrics: Endpoint | None = None
+    circuits: bool = True
+    unlimited: AllowedPeers = field(default_factory=lambda: Allowed((), None))
+    unlimited_root: bytes | None = None
 
 
 async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
@@ -60,6 +71,12 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
                 nursery.start_soon(dht.run)
                 metrics.gauge("dht_records", "Provider records held for others.", lambda: dht.records)
                 metrics.gauge("dht_peers", "Nodes in the DHT's routing table.", lambda: dht.size)
+            if options.circuits:
+                trust = Trust(host, options.unlimited, options.unlimited_root, emit)
+                circuits = RelayServer(host, trust.covers)
+                await nursery.start(trust.run)
+                await nursery.start(circuits.run)
+                _add_circuits(metrics, circuits)
             if pages:
                 nursery.start_soon(metrics.serve, pages)
             for page in pages:
@@ -103,3 +120,16 @@ def _metrics(host: Host, meeting_point: RendezvousServer) -> Metrics:
         lambda: meeting_point.answers,
     )
     return metrics
+
+
+def _add_circuits(metrics: Metrics, circuits: RelayServer) -> None:
+    book = circuits.book
+    metrics.gauge("circuits", "Circuits that run, or are being opened.", lambda: book.circuits)
+    metrics.gauge("circuit_reservations", "Peers that are reached by circuits.", lambda: book.reservations)
+    metrics.counter("circuit_bytes", "Bytes carried, both ways.", (), lambda: {(): circuits.carried})
+    metrics.counter(
+        "circuit_requests",
+        "Requests answered, by kind and status; all but ok were refused.",
+        ("request", "status"),
+        lambda: circuits.answers,
+    )

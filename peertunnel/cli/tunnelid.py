@@ -44,7 +44,7 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
         if id_name is not None and not by_file:
             tunnel_id = _from_name(id_name, in_argv)
         elif id_file is not None:
-            tunnel_id = _from_file(id_file)
+            tunnel_id = from_file(id_file)
         if tunnel_id is not None and strict:
             tunnel_id = replace(tunnel_id, is_strict=True)
         return command(*args, tunnel_id=tunnel_id, **rest)
@@ -95,7 +95,8 @@ def _from_name(name: str, is_in_argv: bool) -> TunnelId:
     return TunnelId(name, "(with the same PT_ID)")
 
 
-def _from_file(name: str) -> TunnelId:
+def from_file(name: str) -> TunnelId:
+    """Read a tunnel id from a file; raises UsageError."""
     try:
         text = Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

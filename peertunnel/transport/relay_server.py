@@ -8,11 +8,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-<<<<<<< HEAD
-from typing import Protocol
-=======
 from typing import TYPE_CHECKING, Protocol
->>>>>>> relay
 
 import trio
 from libp2p.connection_types import ConnectionType
@@ -30,12 +26,9 @@ from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import MuxedConnection
 
-<<<<<<< HEAD
-=======
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
->>>>>>> relay
 HANDSHAKE = 10.0  # seconds for a request, and for the destination's answer; go-libp2p waits 30 and 60
 MAX_ASKING = 1024  # streams on which a peer has yet to ask, or waits for an answer
 MAX_ASKING_PER_PEER = 32  # of them by one peer
@@ -99,16 +92,10 @@ class RelayServer:
         """How many bytes of circuits have been sent on so far."""
         return self._carried + sum(crossing.carried for crossing in self._crossings)
 
-<<<<<<< HEAD
-    async def run(self) -> None:
-        """Serve until cancelled."""
-        self._host.serve(HOP, self._accept)
-=======
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started as soon as we do."""
         self._host.serve(HOP, self._accept)
         task_status.started()
->>>>>>> relay
         try:
             while True:
                 await trio.sleep(TICK)

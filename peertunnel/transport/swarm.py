@@ -16,7 +16,7 @@ from multiaddr import Multiaddr
 
 from peertunnel.budget import place_of
 from peertunnel.transport.dialer import DialError, Transport, dial
-from peertunnel.transport.tcp import SockAddress, Tcp, connect
+from peertunnel.transport.tcp import SockAddress, Tcp
 from peertunnel.transport.upgrade import UpgradeError, upgrade
 from peertunnel.transport.way import DIRECT, PUNCHED, Way
 from peertunnel.transport.yamux import MuxedConnection
@@ -45,7 +45,7 @@ class Network(Swarm):
     tcp: Tcp
     transports: list[Transport]
     watchers: list[Callable[[MuxedConnection], None]]
-    _crossing: dict[tuple[str, int], bool]
+    _crossing: dict[tuple[str, int], tuple[ID, bool]]
     _inbound: dict[str, set[MuxedConnection]]
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
@@ -72,32 +72,22 @@ class Network(Swarm):
         return connection
 
     @contextmanager
-    def crossing(self, targets: Iterable[SockAddress], *, is_client: bool) -> Iterator[None]:
+    def crossing(self, peer_id: ID, targets: Iterable[SockAddress], *, is_client: bool) -> Iterator[None]:
         """Expect a peer that punches to come from any of these addresses, and keep to our role should it be first.
 
         Args:
+            peer_id: who is to come.
             targets: where the peer's NAT has it.
             is_client: whether ours is the client's side of the handshakes.
         """
-        places = {(target[0], target[1]): is_client for target in targets}
+        places = {(target[0], target[1]): (peer_id, is_client) for target in targets}
         self._crossing |= places
         try:
             yield
         finally:
-            for place in places:
-                self._crossing.pop(place, None)
-
-    async def punch(self, peer_id: ID, target: SockAddress, *, is_client: bool) -> MuxedConnection:
-        """Connect to a peer that connects to us at the same time, from the port that we listen on; see `crossing`.
-
-        Raises:
-            OSError: there was no connection.
-            UpgradeError: the handshakes failed, or somebody else was there.
-        """
-        sock = await connect(target, self.tcp.source(target))
-        connection = await upgrade(self.upgrader, sock, peer_id, is_client=is_client, way=PUNCHED)
-        await self.take_in(connection, "outbound" if is_client else "inbound")
-        return connection
+            for place, expected in places.items():
+                if self._crossing.get(place) is expected:
+                    del self._crossing[place]
 
     async def accept(self, sock: socket.socket) -> None:
         """Secure a connection that a peer has opened, and serve it; raises UpgradeError."""
@@ -110,9 +100,9 @@ class Network(Swarm):
         if len(neighbours) >= MAX_PER_PLACE:
             sock.close()
             raise UpgradeError("too many connections from where the peer is")
-        is_client = self._crossing.get(name, False)
-        way = PUNCHED if name in self._crossing else DIRECT
-        connection = await upgrade(self.upgrader, sock, None, is_client=is_client, way=way)
+        peer_id, is_client = self._crossing.get(name, (None, False))
+        way = DIRECT if peer_id is None else PUNCHED
+        connection = await upgrade(self.upgrader, sock, peer_id, is_client=is_client, way=way)
         neighbours.add(connection)
         await self.take_in(connection, "inbound")
 

@@ -1,14 +1,15 @@
 """Dials leave from the port that we listen on, and what peers tell of it is remembered while they are there."""
 
 import socket
+from functools import partial
 
 import pytest
 import trio
 
 from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
+from peertunnel.transport.hole import Hole
 from peertunnel.transport.tcp import connect
-from peertunnel.transport.upgrade import UpgradeError
 from tests.node.pair import LOOPBACK, PATIENCE, until
 
 
@@ -62,24 +63,13 @@ async def test_two_that_dial_each_other_in_a_punch_agree_who_is_the_client() -> 
     async with (
         open_host(Identity.ephemeral(), LOOPBACK) as server,
         open_host(Identity.ephemeral(), LOOPBACK) as client,
+        trio.open_nursery() as nursery,
     ):
-
-        async def punch(host: Host, other: Host, is_client: bool) -> None:
-            try:
-                target = ("127.0.0.1", port_of(other))
-                await host.network.punch(other.library.get_id(), target, is_client=is_client)
-            except (OSError, UpgradeError):
-                pass  # the other one's dial was there first
-
-        places = [("127.0.0.1", port_of(client))], [("127.0.0.1", port_of(server))]
-        with (
-            server.network.crossing(places[0], is_client=False),
-            client.network.crossing(places[1], is_client=True),
-        ):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(punch, server, client, False)
-                nursery.start_soon(punch, client, server, True)
-            await until(lambda: server.connections(client.peer_id) and client.connections(server.peer_id))
+        for host, other, is_client in ((server, client, False), (client, server, True)):
+            hole = Hole(host.network, nursery, other.library.get_id())
+            nursery.start_soon(partial(hole.punch, [("127.0.0.1", port_of(other))], is_client=is_client))
+        await until(lambda: server.connections(client.peer_id) and client.connections(server.peer_id))
+        nursery.cancel_scope.cancel()
         (connection,) = client.connections(server.peer_id)
         assert (connection.is_initiator, connection.way.kind) == (True, "punched")
         (connection,) = server.connections(client.peer_id)

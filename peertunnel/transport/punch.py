@@ -1,0 +1,278 @@
+"""Hole punching: from a relayed connection to a direct one (libp2p specs, relay/DCUtR).
+
+The side to which the circuit came does it: it first dials the peer, which may be public, and then agrees with it, over the
+circuit, when both dial each other. These dials leave from the port that we listen on, whose mapping others have seen.
+
+One thing goes beyond the specification: the initiator also dials as anybody would, from another port. A peer whose NAT
+lets in what comes from our address takes such a call as an ordinary one, even where our own NAT hides from the peer which
+port we come from; and a public peer is reached before any hole is punched.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+from libp2p.peer.id import ID
+
+from peertunnel.protocols.dcutr import PROTOCOL, Synchronised
+from peertunnel.transport.candidates import offered, public_targets, targets
+from peertunnel.transport.dcutr import ExchangeError, initiate, respond
+from peertunnel.transport.hole import Hole
+from peertunnel.transport.identify import identified
+from peertunnel.transport.observed import Observed
+from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.swarm import Network
+from peertunnel.transport.tcp import SockAddress
+from peertunnel.transport.yamux import MuxedConnection
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+ATTEMPTS = 3  # of a round; libp2p specs, relay/DCUtR
+ATTEMPT = 5.0  # seconds that both ends dial; as go-libp2p 0.51 does
+REFUSAL_PAUSES = (
+    0.3,
+    1.0,
+    3.0,
+)  # seconds until a peer that refused to talk of it may have learnt where it is
+ROUND_PAUSES = (
+    60.0,
+    300.0,
+    900.0,
+)  # seconds from a round that failed to the next; the last one again and again
+IDENTIFY = 3.0  # seconds for a peer to tell its addresses; then a hole is punched without them
+HEAD_START = 0.1  # seconds, and a round trip, that a public peer has to answer before a hole is punched
+RELAPSE = 1.0  # seconds from the loss of a direct connection to the next round
+ADDRESS_INTERVAL = 5.0  # seconds between looks for whether our addresses have changed
+MAX_EFFORTS = 64  # peers at a time that we try to reach
+MAX_ANSWERS = 64  # attempts at a time in which we are the responder
+MAX_ANSWERS_PER_PEER = 2  # of them with one peer: the last one may still be dialling
+_log = logging.getLogger(__name__)
+
+
+class Puncher(Protocol):
+    """The host, as hole punching needs it."""
+
+    network: Network
+    observed: Observed
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The multiaddrs under which others may reach us now."""
+        ...
+
+    def serve(self, protocol: str, handler: Callable[[MuxedStream], None]) -> None:
+        """Hand streams of a protocol to a handler."""
+        ...
+
+    def stop_serving(self, protocol: str) -> None:
+        """Refuse new streams of a protocol."""
+        ...
+
+    def watch(self, watcher: Callable[[MuxedConnection], None]) -> None:
+        """Have a watcher called with each new connection."""
+        ...
+
+    def connections(self, peer_id: str) -> list[MuxedConnection]:
+        """Return the living connections to a peer, the newest first."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Effort:
+    """What is done to reach one peer. again: there is reason for a new round."""
+
+    again: trio.Event = field(default_factory=trio.Event)
+
+
+class HolePunching:
+    """Makes direct connections to peers that we have relayed ones to, while run() runs.
+
+    Args:
+        host: dials, listens and knows our addresses.
+        on_punched: called with each direct connection that has come of it; must not wait.
+    """
+
+    def __init__(
+        self, host: Puncher, on_punched: Callable[[MuxedConnection], None] = lambda connection: None
+    ) -> None:
+        self._host = host
+        self._on_punched = on_punched
+        self._nursery: trio.Nursery | None = None
+        self._efforts: dict[str, _Effort] = {}
+        self._answers: Counter[str] = Counter()
+        self._awaited: dict[str, list[trio.CancelScope]] = {}
+
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Punch holes until cancelled; started as soon as the protocol is served."""
+        async with trio.open_nursery() as self._nursery:
+            self._host.serve(PROTOCOL, self._accept)
+            self._host.watch(self._stands)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._host.stop_serving(PROTOCOL)
+                self._nursery = None
+
+    def retry(self) -> None:
+        """Begin a new round with every peer that we reach through a relay only: the network has changed."""
+        for effort in self._efforts.values():
+            effort.again.set()
+
+    def _stands(self, connection: MuxedConnection) -> None:
+        """Take note of a new connection."""
+        peer_id = str(connection.peer_id)
+        if self._nursery is None:
+            return
+        if connection.way.kind != "relayed":
+            awaited = self._awaited.get(peer_id, [])
+            for scope in awaited:
+                scope.cancel()
+            if awaited:
+                self._on_punched(connection)
+        elif not connection.is_initiator:
+            if peer_id in self._efforts:
+                self._efforts[peer_id].again.set()
+            elif len(self._efforts) < MAX_EFFORTS:
+                self._efforts[peer_id] = effort = _Effort()
+                self._nursery.start_soon(self._strive, peer_id, effort)
+
+    @contextmanager
+    def _until_met(self, peer_id: str) -> Iterator[None]:
+        """Do something until a direct connection to a peer comes of it."""
+        awaited = self._awaited.setdefault(peer_id, [])
+        awaited.append(scope := trio.CancelScope())
+        try:
+            with scope:
+                yield
+        finally:
+            awaited.remove(scope)
+            if not awaited:
+                del self._awaited[peer_id]
+
+    def _own(self) -> tuple[bytes, ...]:
+        return offered(self._host.observed.addresses, self._host.addresses)
+
+    def _hole(self, peer_id: ID) -> Hole:
+        assert self._nursery is not None
+        return Hole(self._host.network, self._nursery, peer_id)
+
+    # -- the initiator --------------------------------------------------------------------------------------------
+
+    async def _strive(self, peer_id: str, effort: _Effort) -> None:
+        """Go from round to round while there is a circuit from a peer, and no better way to it."""
+        try:
+            pauses = chain(ROUND_PAUSES, repeat(ROUND_PAUSES[-1]))
+            while (circuit := self._connection(peer_id, is_circuit=True)) is not None:
+                if (direct := self._connection(peer_id, is_circuit=False)) is not None:
+                    pauses = chain(ROUND_PAUSES, repeat(ROUND_PAUSES[-1]))
+                    await direct.event_closed.wait()
+                    await trio.sleep(RELAPSE)
+                    continue
+                effort.again = trio.Event()
+                with self._until_met(peer_id):
+                    await self._round(circuit)
+                    await self._rest(effort, circuit, next(pauses))
+        finally:
+            del self._efforts[peer_id]
+
+    def _connection(self, peer_id: str, *, is_circuit: bool) -> MuxedConnection | None:
+        """Return the newest circuit that came from a peer, or the newest direct connection."""
+        for connection in self._host.connections(peer_id):
+            if (connection.way.kind == "relayed") == is_circuit and not (
+                is_circuit and connection.is_initiator
+            ):
+                return connection
+        return None
+
+    async def _rest(self, effort: _Effort, circuit: MuxedConnection, pause: float) -> None:
+        """Wait for the next round: for its time, other addresses of ours, or another circuit when this one ends."""
+        own, due = self._own(), trio.current_time() + pause
+        while trio.current_time() < due and own == self._own() and not circuit.is_closed:
+            with trio.move_on_after(ADDRESS_INTERVAL):
+                await effort.again.wait()
+                return
+
+    async def _round(self, circuit: MuxedConnection) -> None:
+        """Dial the peer, and go on dialling it while holes are punched."""
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._reverse, circuit)
+            await self._punch(circuit)
+            nursery.cancel_scope.cancel()
+
+    async def _reverse(
+        self, circuit: MuxedConnection, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Dial a peer at the public addresses that it tells; started when it should have answered there."""
+        began = trio.current_time()
+        places: tuple[SockAddress, ...] = ()
+        with trio.move_on_after(IDENTIFY):
+            places = public_targets((await identified(circuit)).addresses, self._own())
+        head_start = HEAD_START + trio.current_time() - began if places else 0.0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hole(circuit.peer_id).dial, places)
+            await trio.sleep(head_start)
+            task_status.started()
+
+    async def _punch(self, circuit: MuxedConnection) -> None:
+        """Make a round's attempts."""
+        pauses, attempt = list(REFUSAL_PAUSES), 0
+        while attempt < ATTEMPTS and not circuit.is_closed:
+            own = self._own()
+            try:
+                agreed = await initiate(circuit, own)
+            except ExchangeError as error:
+                _log.debug("%s does not punch: %s", circuit.peer_id, error)
+                if not pauses:
+                    return
+                await trio.sleep(pauses.pop(0))
+                continue
+            attempt += 1
+            # As in go-libp2p, whose versions before 0.41 had the roles the other way round.
+            await self._attempt(circuit.peer_id, agreed, own, is_client=attempt == ATTEMPTS)
+
+    async def _attempt(
+        self, peer_id: ID, agreed: Synchronised, own: tuple[bytes, ...], *, is_client: bool
+    ) -> None:
+        places, hole = targets(agreed.addresses, own), self._hole(peer_id)
+        await trio.sleep_until(agreed.at)
+        with trio.move_on_after(ATTEMPT):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(partial(hole.punch, places, is_client=is_client))
+                await trio.sleep(agreed.round_trip)  # the peer's NAT is open for our address by now
+                await hole.dial(places)
+
+    # -- the responder --------------------------------------------------------------------------------------------
+
+    def _accept(self, stream: MuxedStream) -> None:
+        """Take a stream of the protocol; only who answers a circuit of ours may open one."""
+        circuit, peer_id = stream.muxed_conn, stream.peer
+        is_ours = circuit.way.kind == "relayed" and circuit.is_initiator
+        is_too_much = self._answers[peer_id] >= MAX_ANSWERS_PER_PEER or self._answers.total() >= MAX_ANSWERS
+        if not is_ours or is_too_much or self._nursery is None:
+            stream.abort()
+            return
+        self._answers[peer_id] += 1
+        self._nursery.start_soon(self._answer, stream)
+
+    async def _answer(self, stream: MuxedStream) -> None:
+        peer_id, own = stream.peer, self._own()
+        try:
+            with self._until_met(peer_id):
+                agreed = await respond(stream, own)
+                with trio.move_on_after(ATTEMPT):
+                    hole = self._hole(stream.muxed_conn.peer_id)
+                    await hole.punch(targets(agreed.addresses, own), is_client=True)
+        except ExchangeError as error:
+            _log.debug("%s does not punch: %s", peer_id, error)
+        finally:
+            self._answers[peer_id] -= 1
+            if not self._answers[peer_id]:
+                del self._answers[peer_id]

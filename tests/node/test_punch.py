@@ -1,0 +1,194 @@
+"""From a circuit to a direct connection, between two hosts of one machine; NATs are in tests/nat."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+from libp2p.stream_muxer.exceptions import MuxedStreamReset
+from multiaddr import Multiaddr
+
+from peertunnel.host import Host, open_host
+from peertunnel.identity import Identity
+from peertunnel.protocols.dcutr import PROTOCOL
+from peertunnel.transport import punch
+from peertunnel.transport.hole import Hole
+from peertunnel.transport.punch import HolePunching
+from peertunnel.transport.upgrade import upgrade
+from peertunnel.transport.way import Way
+from peertunnel.transport.yamux import MuxedConnection
+from tests.node.pair import LOOPBACK, PATIENCE, until
+
+CIRCUIT = Way("relayed", "a relay")
+ADDRESS = Multiaddr("/ip4/192.0.2.1/tcp/1/p2p-circuit")
+
+
+@dataclass
+class End:
+    """A host and what came of its hole punching."""
+
+    host: Host
+    punching: HolePunching
+    punched: list[MuxedConnection] = field(default_factory=list)
+
+    def direct(self, other: "End") -> list[MuxedConnection]:
+        found = self.host.connections(other.host.peer_id)
+        return [connection for connection in found if connection.way.kind != "relayed"]
+
+
+@asynccontextmanager
+async def end(*, serves: bool = True) -> AsyncIterator[End]:
+    """Run a host on loopback that punches holes, or could."""
+    punched: list[MuxedConnection] = []
+    async with open_host(Identity.ephemeral(), LOOPBACK) as host:
+        punching = HolePunching(host, punched.append)
+        if serves:
+            await host.nursery.start(punching.run)
+        yield End(host, punching, punched)
+
+
+async def circuit(caller: End, called: End) -> tuple[MuxedConnection, MuxedConnection]:
+    """Join two hosts as a relay would; the two ends of the circuit."""
+    ends: dict[bool, MuxedConnection] = {}
+
+    async def secure(one: End, other: End, sock: socket.socket, is_client: bool) -> None:
+        sock.setblocking(False)
+        network, peer_id = one.host.network, other.host.library.get_id()
+        connection = await upgrade(
+            network.upgrader, sock, peer_id, is_client=is_client, way=CIRCUIT, address=ADDRESS
+        )
+        await network.take_in(connection, "outbound" if is_client else "inbound")
+        ends[is_client] = connection
+
+    left, right = socket.socketpair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(secure, caller, called, left, True)
+        nursery.start_soon(secure, called, caller, right, False)
+    return ends[True], ends[False]
+
+
+def hide_ports(*ends: End) -> None:
+    """Have dials leave from ports that nobody expects, as behind a NAT that maps each connection anew."""
+    for one in ends:
+        one.host.network.tcp.sources = {}
+
+
+async def test_a_circuit_becomes_a_direct_connection_of_which_the_caller_is_the_client() -> None:
+    async with end() as caller, end() as called:
+        await circuit(caller, called)
+        await until(lambda: caller.punched and called.punched)
+        assert [(conn.way.kind, conn.is_initiator) for conn in caller.punched] == [("punched", True)]
+        assert [(conn.way.kind, conn.is_initiator) for conn in called.punched] == [("punched", False)]
+
+
+async def test_a_peer_that_learns_late_to_punch_is_asked_again() -> None:
+    """go-libp2p serves the protocol only once it knows a public address of its own."""
+    async with end(serves=False) as caller, end() as called:
+        _, theirs = await circuit(caller, called)
+        await until(lambda: theirs.session.streams_unacknowledged == 0 and theirs.round_trip)
+        await trio.sleep(punch.REFUSAL_PAUSES[0] / 2)  # it has been asked, and has refused
+        await caller.host.nursery.start(caller.punching.run)
+        await until(lambda: caller.punched and called.punched)
+
+
+async def test_a_peer_that_does_not_punch_keeps_its_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(punch, "REFUSAL_PAUSES", (0.01, 0.01, 0.01))
+    async with end(serves=False) as caller, end() as called:
+        ours, theirs = await circuit(caller, called)
+        await trio.sleep(0.5)
+        assert not called.direct(caller)
+        assert not ours.is_closed and not theirs.is_closed
+
+
+async def test_another_circuit_and_other_networks_begin_another_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(punch, "REFUSAL_PAUSES", ())
+    async with end(serves=False) as caller, end() as called:
+        await circuit(caller, called)
+        await trio.sleep(0.3)  # the round is over: it will be a minute until the next one
+        await caller.host.nursery.start(caller.punching.run)
+        await circuit(caller, called)
+        await until(lambda: caller.punched and called.punched)
+    async with end(serves=False) as caller, end() as called:
+        await circuit(caller, called)
+        await trio.sleep(0.3)
+        await caller.host.nursery.start(caller.punching.run)
+        called.punching.retry()
+        await until(lambda: caller.punched and called.punched)
+
+
+async def test_a_hole_that_has_closed_is_punched_again() -> None:
+    async with end() as caller, end() as called:
+        await circuit(caller, called)
+        await until(lambda: caller.punched and called.punched)
+        for connection in called.direct(caller):
+            await connection.close()
+        await until(lambda: called.direct(caller) and len(called.punched) > 1)
+
+
+async def test_a_peer_that_is_open_for_us_is_dialled_from_any_port() -> None:
+    async with end() as caller, end() as called:
+        hide_ports(caller, called)
+        await circuit(caller, called)
+        await until(lambda: caller.punched and called.punched)
+        assert [(conn.way.kind, conn.is_initiator) for conn in called.punched] == [("direct", True)]
+
+
+async def test_a_refused_dial_is_repeated() -> None:
+    async with end() as one, end() as other:
+        with socket.socket() as place:
+            place.bind(("127.0.0.1", 0))  # refuses, as it does not listen yet
+            async with trio.open_nursery() as nursery:
+                hole = Hole(one.host.network, nursery, other.host.library.get_id())
+                nursery.start_soon(lambda: hole.punch([place.getsockname()], is_client=True))
+                await trio.sleep(0.1)
+                place.listen()
+                place.setblocking(False)
+                with trio.fail_after(PATIENCE):
+                    await trio.lowlevel.wait_readable(place.fileno())
+                sock, _ = place.accept()
+                sock.setblocking(False)
+                await other.host.network.accept(sock)
+                await until(lambda: one.direct(other))
+                nursery.cancel_scope.cancel()
+
+
+async def refused(connection: MuxedConnection) -> bool:
+    stream = await connection.open_tunnel(PROTOCOL)
+    try:
+        with trio.fail_after(PATIENCE):
+            await stream.read()
+    except MuxedStreamReset:
+        return True
+    return False
+
+
+async def test_only_who_answers_our_circuit_may_ask() -> None:
+    async with end(serves=False) as caller, end() as called:
+        ours, _ = await circuit(caller, called)
+        assert await refused(ours), "the caller asks"
+        direct = await caller.host.dial(called.host.peer_id, called.host.addresses, PATIENCE)
+        assert await refused(direct), "nothing is to be punched"
+
+
+async def test_a_peer_that_asks_again_and_again_is_refused() -> None:
+    async with end() as caller, end(serves=False) as called:
+        _, theirs = await circuit(caller, called)
+        waiting = [await theirs.open_tunnel(PROTOCOL) for _ in range(punch.MAX_ANSWERS_PER_PEER)]
+        assert await refused(theirs)
+        assert all(stream.end is None for stream in waiting)
+
+
+async def test_nothing_is_left_when_it_ends() -> None:
+    async with end() as caller, end() as called:
+        hide_ports(caller, called)
+        ours, _ = await circuit(caller, called)
+        await until(lambda: caller.punched and called.punched)
+        await ours.close()
+        for connection in called.direct(caller):
+            await connection.close()
+        await until(lambda: not called.punching._efforts and not caller.punching._answers)
+        assert not called.punching._awaited and not caller.punching._awaited

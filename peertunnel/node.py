@@ -27,6 +27,7 @@ from peertunnel.protocols.auth import Role
 from peertunnel.protocols.service import Service
 from peertunnel.transport.addresses import is_public
 from peertunnel.transport.circuits import relay_of
+from peertunnel.transport.punch import HolePunching
 from peertunnel.transport.yamux import MuxedConnection
 
 GO_TUNNEL = (
@@ -206,7 +207,15 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
         for address in options.relays:
             place, peer_id = split_address(address)
             host.reservations.offer(peer_id or "", [place])
-        nursery.start_soon(watch_network, host.note_changed_network)
+        punching = HolePunching(host)
+        if options.ways != "relayed":
+            await nursery.start(punching.run)
+
+        async def changed() -> None:
+            punching.retry()
+            await host.note_changed_network()
+
+        nursery.start_soon(watch_network, changed)
         for source in running:
             nursery.start_soon(source.run)
         try:

@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -42,6 +43,9 @@ func newHost(o *options, more ...libp2p.Option) host.Host {
 	}
 	if o.seed != "" {
 		all = append(all, libp2p.Identity(keyOf(o.seed)))
+	}
+	if o.holepunch {
+		all = append(all, libp2p.EnableHolePunching(holepunch.WithTracer(punchTracer{})))
 	}
 	h, err := libp2p.New(append(all, more...)...)
 	must(err)

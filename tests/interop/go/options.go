@@ -17,7 +17,7 @@ type options struct {
 	target, local, peer, peerID    string
 	name, protocol                 string
 	tcpOnly, noListen, mdns, dcutr bool
-	unlimited, noDHT               bool
+	unlimited, noDHT, holepunch    bool
 	mib                            int
 	timeout                        time.Duration
 }
@@ -41,6 +41,7 @@ func parse(command string, arguments []string) *options {
 	set.BoolVar(&o.noListen, "no-listen", false, "only dial")
 	set.BoolVar(&o.mdns, "mdns", false, "announce and search on the LAN")
 	set.BoolVar(&o.dcutr, "dcutr", false, "run a DCUtR service that also uses loopback addresses")
+	set.BoolVar(&o.holepunch, "holepunch", false, "run the library's own DCUtR service; meet each -relay before dialling")
 	set.BoolVar(&o.unlimited, "unlimited", false, "relay without limits on data and time")
 	set.BoolVar(&o.noDHT, "no-dht", false, "relay without a DHT node")
 	set.IntVar(&o.mib, "mib", 64, "MiB to echo")

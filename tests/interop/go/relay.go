@@ -10,10 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	relayclient "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
-	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
-	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // relayCommand runs a circuit relay (v2 hop) that is a DHT node and an AutoNAT server too.
@@ -36,20 +33,29 @@ func relayCommand(arguments []string) {
 	waitForSignal()
 }
 
+// infosOf joins the addresses of each relay, so that the dialer may choose the transport.
+func infosOf(relays []string) []peer.AddrInfo {
+	addresses := make([]ma.Multiaddr, len(relays))
+	for i, relay := range relays {
+		addresses[i] = ma.StringCast(relay)
+	}
+	infos, err := peer.AddrInfosFromP2pAddrs(addresses...)
+	must(err)
+	return infos
+}
+
 func reserveSlots(h host.Host, relays []string) {
-	for _, relay := range relays {
-		info, err := peer.AddrInfoFromString(relay)
-		must(err)
-		must(h.Connect(context.Background(), *info))
+	for _, info := range infosOf(relays) {
+		must(h.Connect(context.Background(), info))
 		h.ConnManager().Protect(info.ID, "relay")
-		slot, err := relayclient.Reserve(context.Background(), h, *info)
+		slot, err := relayclient.Reserve(context.Background(), h, info)
 		must(err)
 		emit("reserved", fields{
 			"relay": info.ID.String(), "expires": slot.Expiration.UTC().String(), "addresses": slot.Addrs,
 			"limit_bytes": slot.LimitData, "limit_seconds": slot.LimitDuration.Seconds(), "voucher": slot.Voucher != nil,
 		})
-		advertiseRelayed(info)
-		go refreshSlot(h, info, slot)
+		advertiseRelayed(&info)
+		go refreshSlot(h, &info, slot)
 	}
 }
 
@@ -74,27 +80,4 @@ func refreshSlot(h host.Host, relay *peer.AddrInfo, slot *relayclient.Reservatio
 		}
 		slot = fresh
 	}
-}
-
-type punchTracer struct{}
-
-func (punchTracer) Trace(e *holepunch.Event) {
-	emit("dcutr", fields{"step": e.Type, "peer_id": e.Remote.String(), "detail": e.Evt})
-}
-
-// punchFromLoopback offers loopback addresses for hole punching: the library's own service offers public ones only.
-func punchFromLoopback(h host.Host) {
-	identified := h.(interface{ IDService() identify.IDService }).IDService()
-	_, err := holepunch.NewService(h, identified, func() []ma.Multiaddr {
-		var loopback []ma.Multiaddr
-		addresses, err := h.Network().InterfaceListenAddresses()
-		must(err)
-		for _, address := range addresses {
-			if !isRelayed(address) && manet.IsIPLoopback(address) {
-				loopback = append(loopback, address)
-			}
-		}
-		return loopback
-	}, holepunch.WithTracer(punchTracer{}))
-	must(err)
 }

@@ -47,6 +47,9 @@ func tunnelDial(arguments []string) {
 	o := parse("tunnel-dial", arguments)
 	h := newHost(o)
 	defer h.Close()
+	if o.holepunch {
+		meetRelays(h, o.relays, patienceForDCUtR)
+	}
 	provider := reachProvider(h, o)
 	listener, err := net.Listen("tcp", o.local)
 	must(err)
@@ -61,6 +64,9 @@ func tunnelDial(arguments []string) {
 	}()
 	waitForSignal()
 }
+
+// patienceForDCUtR bounds the wait for an observed address: the library looks for one after 0.25, 0.75, 1.75 s.
+const patienceForDCUtR = 2 * time.Second
 
 func reachProvider(h host.Host, o *options) peer.ID {
 	if o.mdns {

@@ -1,0 +1,1 @@
+"""Peers behind routers: a laboratory of network namespaces, and what is measured in it."""

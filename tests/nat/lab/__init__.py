@@ -1,0 +1,1 @@
+"""The laboratory: routers of every kind and the machines behind them, each in a network namespace of its own."""

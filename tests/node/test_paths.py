@@ -1,0 +1,142 @@
+"""Several ways to one provider: the best carries new tunnels, limited ones are renewed, and those out of use retire."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+import trio
+
+from peertunnel import sockets
+from peertunnel.access import Access
+from peertunnel.bind import bind
+from peertunnel.config import Ways
+from peertunnel.endpoints import TcpEndpoint
+from peertunnel.events import PathChanged
+from peertunnel.expose import expose
+from peertunnel.identity import Identity
+from peertunnel.node import Node, NodeOptions, open_node
+from peertunnel.protocols.circuit import Limit
+from peertunnel.protocols.service import Service
+from peertunnel.transport.circuits import relay_of
+from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target, until
+from tests.node.test_circuits import relay
+
+
+@asynccontextmanager
+async def node_at(
+    relays: tuple[str, ...], listen: tuple[str, ...], ways: Ways = "any"
+) -> AsyncIterator[Node]:
+    options = NodeOptions(identity=Identity.ephemeral(), listen=listen, mdns=False, relays=relays, ways=ways)
+    async with open_node(options) as node:
+        yield node
+
+
+class Tunnel:
+    """A provider and a consumer that know each other by a circuit address only."""
+
+    def __init__(self, provider: Node, consumer: Node) -> None:
+        self.provider, self.consumer = provider, consumer
+        self.provider_log, self.consumer_log = Log(), Log()
+        self.port = 0
+
+    @property
+    def paths(self) -> list[str]:
+        return [event.path for event in self.consumer_log.all(PathChanged)]
+
+    async def echoes(self, data: bytes = b"?") -> bool:
+        """Carry something there and back through a tunnel of its own; tell whether all of it came."""
+        received = 0
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", self.port) as client,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def send() -> None:
+                with suppress(trio.BrokenResourceError):
+                    await client.send_all(data)
+
+            nursery.start_soon(send)
+            with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
+                while received < len(data) and (part := await client.receive_some()):
+                    received += len(part)
+        return received == len(data)
+
+
+@asynccontextmanager
+async def tunnel(
+    relays: tuple[str, ...],
+    listen: tuple[str, ...] = (),
+    ways: Ways = "any",
+    root: bytes | None = None,
+) -> AsyncIterator[Tunnel]:
+    async with (
+        target(echo) as port,
+        node_at(relays, listen, "any" if ways == "direct" else ways) as provider,
+        node_at((), (), ways) as consumer,
+        trio.open_nursery() as nursery,
+    ):
+        joined = Tunnel(provider, consumer)
+        stop = trio.Event()
+
+        async def provide() -> None:
+            access = Access(is_public=root is None)
+            log, endpoint = joined.provider_log, TcpEndpoint(None, port)
+            service = Service("service", root, is_public=root is None)
+            await expose(provider, service, endpoint, log, access=access, grace=0, stop=stop)
+
+        nursery.start_soon(provide)
+        await until(lambda: any(relay_of(address) for address in provider.addresses))
+        circuit = next(address for address in provider.addresses if relay_of(address))
+        service = Service("service", root).with_addresses([circuit])
+        listeners = await sockets.listen(TcpEndpoint("127.0.0.1", 0))
+        joined.port = listeners[0].getsockname()[1]
+
+        async def consume() -> None:
+            log = joined.consumer_log
+            await bind(consumer, service, listeners, log, wait=2, grace=0, stop=stop)
+
+        nursery.start_soon(consume)
+        yield joined
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("root", [None, b"r" * 32])
+async def test_from_a_relay_to_a_direct_path_without_losing_a_tunnel(root: bytes | None) -> None:
+    async with relay() as (point, server), tunnel(point.addresses, LOOPBACK, root=root) as joined:
+        with trio.fail_after(PATIENCE):
+            assert await joined.echoes()
+        await until(lambda: joined.paths[-1:] == ["direct"])
+        assert await joined.echoes()
+        peer = joined.provider.peer_id
+        await until(lambda: [c.way.kind for c in joined.consumer.host.connections(peer)] == ["direct"])
+        await until(lambda: not server.book.circuits)
+        assert joined.paths in (["relayed", "direct"], ["direct"])
+        told = [event.path for event in joined.provider_log.all(PathChanged)]
+        assert told[-1] == "direct" and "none" not in told
+
+
+async def test_only_relayed_ways_when_nobody_may_know_where_we_are() -> None:
+    async with relay() as (point, _), tunnel(point.addresses, ways="relayed") as joined:
+        assert all(relay_of(address) for address in joined.provider.addresses)
+        assert await joined.echoes()
+        assert joined.paths == ["relayed"]
+
+
+async def test_a_relay_carries_no_tunnel_where_only_direct_ways_may() -> None:
+    async with relay() as (point, _), tunnel(point.addresses, ways="direct") as joined:
+        await until(lambda: joined.paths == ["relayed"])
+        assert not await joined.echoes()
+
+
+async def test_another_circuit_is_ready_before_the_relay_cuts_the_first() -> None:
+    limit = Limit(600, 256 * 1024)
+    async with relay(limit) as (point, _), tunnel(point.addresses, ways="relayed") as joined:
+        await joined.consumer_log.wait(PathChanged)
+        (told,) = joined.consumer_log.all(PathChanged)
+        assert told.limit_bytes is not None and 200 * 1024 < told.limit_bytes < 256 * 1024
+        for _ in range(8):  # each takes more than a third of what a circuit carries
+            seen = len(joined.paths)
+            assert await joined.echoes(bytes(100 * 1024))
+            assert await joined.echoes(bytes(100 * 1024))
+            await until(lambda seen=seen: len(joined.paths) > seen)  # type: ignore[misc]
+        assert "none" not in joined.paths

@@ -26,9 +26,10 @@ from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.peers import Answer, Identified
 from peertunnel.streams import Unavailable
 from peertunnel.transport.addresses import dialable
-from peertunnel.transport.circuits import STOP, Circuits
+from peertunnel.transport.circuits import HOP, STOP, Circuits
 from peertunnel.transport.dialer import DialError
 from peertunnel.transport.identify import identified
+from peertunnel.transport.identify import request as identify_request
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
 from peertunnel.transport.observed import Observed
 from peertunnel.transport.reactor import Reactor
@@ -84,7 +85,7 @@ class Host:
         self.add_addresses(lambda: self.reservations.addresses)
         circuits = Circuits(self.network, self, self._visits, self.reservations.admits)
         self.network.transports.append(circuits)
-        self.watch(lambda connection: self.nursery.start_soon(self.observed.ask, connection))
+        self.watch(lambda connection: self.nursery.start_soon(self._get_to_know, connection))
         self.library = BasicHost(self.network, addrs_factory=lambda _: self._announced())
         self.network.set_stream_handler(self._serve_library)
         self.serve(STOP, circuits.accept)
@@ -171,6 +172,18 @@ class Host:
     def watch(self, watcher: Callable[[MuxedConnection], None]) -> None:
         """Have `watcher`, which must not wait, called with each new connection, whoever opened it."""
         self.network.watchers.append(watcher)
+
+    async def _get_to_know(self, connection: MuxedConnection) -> None:
+        """Learn how a peer sees us, and whether it is a relay."""
+        if self.observed.wants(connection):
+            self.observed.note(connection, b"")
+            answer = await identify_request(connection)
+            self.observed.note(connection, answer.observed_addr)
+            if HOP in answer.protocols:
+                await connection.measured()
+                place, peer_id = str(connection.get_transport_addresses()[0]), str(connection.peer_id)
+                distance = connection.round_trip or float("inf")
+                self.reservations.offer(peer_id, [place], is_found=True, distance=distance)
 
     @asynccontextmanager
     async def newcomers(self, peer_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[MuxedConnection]]:

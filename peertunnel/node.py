@@ -202,6 +202,7 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
         if options.dht:
             is_server = any(is_public(address) for address in host.addresses)
             running.append(Dht(host, options.bootstrap, prefix=options.dht_prefix, server=is_server))
+            host.reservations.take_found(not is_server)
         if options.rendezvous:
             running.append(Rendezvous(host, options.rendezvous))
         for address in options.relays:

@@ -11,7 +11,6 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from peertunnel.budget import place_of
-from peertunnel.transport import identify
 from peertunnel.transport.addresses import is_loopback
 from peertunnel.transport.yamux import MuxedConnection
 
@@ -29,20 +28,22 @@ class Observed:
         self._is_listening = is_listening
         self._seen: dict[MuxedConnection, str] = {}  # "" until the peer has answered
 
-    async def ask(self, connection: MuxedConnection) -> None:
-        """Learn how a peer sees us, if it can know."""
+    def wants(self, connection: MuxedConnection) -> bool:
+        """Return whether to ask a peer how it sees us: it can know, and few have told so far."""
         self._forget_dead()
         remote = connection.get_remote_address()
-        if (
+        return (
             len(self._seen) < MAX_OBSERVERS
             and connection.way.kind == "direct"
             and connection.is_initiator
             and remote is not None
             and not is_loopback(remote[0])
             and self._is_listening(connection.local_port)
-        ):
-            self._seen[connection] = ""
-            self._seen[connection] = _read((await identify.request(connection)).observed_addr)
+        )
+
+    def note(self, connection: MuxedConnection, address: bytes) -> None:
+        """Take a peer's answer: a multiaddr in its binary form, empty while it has yet to come."""
+        self._seen[connection] = _read(address)
 
     @property
     def addresses(self) -> tuple[str, ...]:

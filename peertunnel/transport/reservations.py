@@ -1,6 +1,7 @@
 """Reservations: relays that pass circuits on to us, kept as long as we want to be reached (libp2p specs, relay/circuit-v2).
 
-1. Relays are offered, by the user or by discovery, and the nearest of those that answer are asked to reserve.
+1. Relays are offered by the user, or found among the peers that we meet; of those that were found the nearest are asked,
+   and only if nobody reaches us otherwise.
 2. A reservation lasts as long as the connection; it is renewed when half of its time is over.
 3. A relay that is lost, or that refuses, is tried again after 0.5, 1, 2 … 30 seconds, and another one meanwhile.
 """
@@ -37,6 +38,8 @@ class _Relay:
     """A relay that was offered."""
 
     places: tuple[str, ...]
+    is_found: bool
+    distance: float = float("inf")  # seconds there and back
     pause: float = _FIRST_PAUSE
     again_at: float = 0.0  # trio's clock
     is_trying: bool = False
@@ -49,21 +52,41 @@ class Reservations:
     Args:
         own_id: our peer id, base58.
         visits: gives out the connections to relays.
+
+    Attributes:
+        takes_found: whether relays are used that the user has not named.
     """
 
     def __init__(self, own_id: str, visits: Visits) -> None:
+        self.takes_found = False
         self._own_id = own_id
         self._visits = visits
         self._relays: dict[str, _Relay] = {}
         self._changed = trio.Event()
 
-    def offer(self, peer_id: str, places: Iterable[str]) -> None:
-        """Name a relay: its peer id (base58) and multiaddrs."""
+    def offer(
+        self, peer_id: str, places: Iterable[str], *, is_found: bool = False, distance: float = float("inf")
+    ) -> None:
+        """Name a relay.
+
+        Args:
+            peer_id: base58.
+            places: its multiaddrs.
+            is_found: the user has not named it.
+            distance: seconds for a round trip, if known.
+        """
         if peer_id not in self._relays and (peer_id == self._own_id or len(self._relays) >= MAX_OFFERED):
             return
-        relay = self._relays.setdefault(peer_id, _Relay(()))
+        relay = self._relays.setdefault(peer_id, _Relay((), is_found))
         relay.places = tuple(dict.fromkeys((*places, *relay.places)))[:MAX_OFFERED]
-        self._tell()
+        relay.is_found, relay.distance = relay.is_found and is_found, min(relay.distance, distance)
+        self._changed.set()
+
+    def take_found(self, takes: bool) -> None:
+        """Use relays that were found, or do without from their next renewal on."""
+        if takes != self.takes_found:
+            self.takes_found = takes
+            self._changed.set()
 
     def admits(self, peer_id: str) -> bool:
         """Return whether a relay may pass calls on to us: it was asked to."""
@@ -79,7 +102,7 @@ class Reservations:
         """Try every relay again at once: the network has changed."""
         for relay in self._relays.values():
             relay.again_at, relay.pause = 0.0, _FIRST_PAUSE
-        self._tell()
+        self._changed.set()
 
     async def run(self) -> None:
         """Keep as many reservations as are wanted, until cancelled."""
@@ -87,24 +110,30 @@ class Reservations:
             while True:
                 self._changed = trio.Event()
                 now = trio.current_time()
-                wanting = WANTED - sum(relay.is_trying for relay in self._relays.values())
-                idle = [(relay.again_at, peer) for peer, relay in self._relays.items() if not relay.is_trying]
-                due = sorted(entry for entry in idle if entry[0] <= now)
-                for _, peer_id in due[: max(0, wanting)]:
+                idle = [(peer, r) for peer, r in self._relays.items() if self._may_try(r)]
+                due = sorted(
+                    ((r.is_found, r.pause, r.distance, peer) for peer, r in idle if r.again_at <= now)
+                )
+                for *_, peer_id in due[: max(0, self._missing)]:
                     self._relays[peer_id].is_trying = True
                     nursery.start_soon(self._hold, peer_id, self._relays[peer_id])
-                next_at = min((at for at, _ in idle if at > now), default=float("inf"))
-                with trio.move_on_at(next_at if wanting > 0 else float("inf")):
+                later = [relay.again_at for _, relay in idle if relay.again_at > now]
+                with trio.move_on_at(min(later) if later and self._missing else float("inf")):
                     await self._changed.wait()
 
-    def _tell(self) -> None:
-        self._changed.set()
+    @property
+    def _missing(self) -> int:
+        """How many more relays are wanted than are asked or held."""
+        return max(0, WANTED - sum(relay.is_trying for relay in self._relays.values()))
+
+    def _may_try(self, relay: _Relay) -> bool:
+        return not relay.is_trying and (self.takes_found or not relay.is_found)
 
     async def _hold(self, peer_id: str, relay: _Relay) -> None:
         """Reserve at a relay, and renew it until that fails or the connection ends."""
         try:
             async with self._visits.stay(peer_id, relay.places, TIMEOUT) as connection:
-                while not connection.is_closed:
+                while not connection.is_closed and (self.takes_found or not relay.is_found):
                     reservation = await self._reserve(connection, peer_id)
                     relay.addresses = _addresses(peer_id, connection, relay.places, reservation)
                     relay.pause = _FIRST_PAUSE
@@ -120,7 +149,7 @@ class Reservations:
             relay.is_trying, relay.addresses = False, ()
             relay.again_at = trio.current_time() + relay.pause
             relay.pause = min(2 * relay.pause, _LAST_PAUSE)
-            self._tell()
+            self._changed.set()
 
     async def _reserve(self, connection: MuxedConnection, peer_id: str) -> Reservation:
         with trio.fail_after(TIMEOUT):

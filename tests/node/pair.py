@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import pytest
 import trio
 
 from peertunnel import sockets
@@ -105,6 +106,16 @@ async def pair(target_port: int, wait: float = PATIENCE, grace: float = 0.0) -> 
         joined.port = listeners[0].getsockname()[1]
         yield joined
         nursery.cancel_scope.cancel()
+
+
+def other_address() -> str:
+    """Give an address of this machine that is not on loopback, where a dial looks as it does to another machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        return str(sock.getsockname()[0])
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -17,7 +17,7 @@ from peertunnel.protocols.circuit import Limit
 from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.relay_server import RelayServer
 from peertunnel.transport.stream import MuxedStream
-from tests.node.pair import LOOPBACK, PATIENCE, until
+from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
 
 PROTOCOL = "/test/1.0.0"
 Relay = tuple[Host, RelayServer]
@@ -135,6 +135,23 @@ async def test_a_relay_that_is_lost_is_reserved_at_again_when_it_returns() -> No
         await until(lambda: {relay_of(address) for address in provider.addresses} == {other.peer_id})
         async with relay(identity=identity, listen=listen):
             await until_reserved(provider, 2)
+
+
+async def test_a_relay_that_nobody_named_is_used_only_where_it_may_be() -> None:
+    listen = (f"/ip4/{other_address()}/tcp/0",)
+    async with (
+        relay(listen=listen) as (point, server),
+        open_host(Identity.ephemeral(), listen) as host,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(host.reservations.run)
+        await host.dial(point.peer_id, point.addresses, PATIENCE)
+        await until(lambda: host.observed.addresses)
+        host.reservations.take_found(False)
+        assert not server.book.reservations
+        host.reservations.take_found(True)
+        await until_reserved(host)
+        nursery.cancel_scope.cancel()
 
 
 async def test_calls_from_a_relay_that_was_not_asked_are_refused() -> None:

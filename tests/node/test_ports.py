@@ -10,21 +10,11 @@ from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
 from peertunnel.transport.hole import Hole
 from peertunnel.transport.tcp import connect
-from tests.node.pair import LOOPBACK, PATIENCE, until
+from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
 
 
 def port_of(host: Host) -> int:
     return int(host.addresses[0].split("/")[4])
-
-
-def other_address() -> str:
-    """Give an address of this machine that is not on loopback, where a dial looks as it does to another machine."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.connect(("192.0.2.1", 9))  # sends nothing
-        except OSError:
-            pytest.skip("this machine has no address but loopback")
-        return str(sock.getsockname()[0])
 
 
 async def test_a_dial_leaves_from_the_port_that_we_listen_on_and_is_observed() -> None:

@@ -51,6 +51,10 @@ _log = logging.getLogger(__name__)
 
 identify.AGENT_VERSION = AGENT
 
+# When it is imported, the library has its warnings printed; who runs us decides what is seen.
+logging.getLogger("libp2p").setLevel(logging.NOTSET)
+logging.getLogger("libp2p").propagate = True
+
 
 class HostError(PeerTunnelError):
     """The node cannot listen for peers."""

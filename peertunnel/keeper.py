@@ -80,7 +80,11 @@ class Keeper:
 
     async def _join(self, paths: Paths, peer_id: str) -> None:
         """Take in what other connections to the provider come to stand, until cancelled."""
-        async with self._node.host.newcomers(peer_id) as newcomers, trio.open_nursery() as nursery:
+        host = self._node.host
+        async with host.newcomers(peer_id) as newcomers, trio.open_nursery() as nursery:
+            for connection in host.connections(peer_id):
+                if connection not in paths:
+                    nursery.start_soon(self._prove, paths, connection)
             async for connection in newcomers:
                 if connection not in paths:
                     nursery.start_soon(self._prove, paths, connection)

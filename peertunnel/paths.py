@@ -6,6 +6,7 @@ from peertunnel.events import Emit, PathChanged
 from peertunnel.transport.yamux import MuxedConnection
 
 _MEASURING = 1.0  # seconds to wait for the first round trip before the path is told without one
+_SUCCESSION = 0.5  # seconds; a round trip or two, in which the peer's last connection stands at our end, too
 _LOOK = 1.0  # seconds between looks at relayed connections that something better has replaced
 
 
@@ -46,7 +47,7 @@ class Paths:
     async def follow(self) -> None:
         """Tell of the best path until there is none."""
         told: MuxedConnection | None = None
-        while (best := self.best) is not None:
+        while (best := self.best or await self._successor(told)) is not None:
             news = self.changed
             if best is not told:
                 await self._tell_of(best)
@@ -56,6 +57,13 @@ class Paths:
                     nursery.start_soon(_first, event, nursery.cancel_scope)
         if told is not None:
             self._emit(PathChanged(self._peer_id, "none", None))
+
+    async def _successor(self, lost: MuxedConnection | None) -> MuxedConnection | None:
+        """Wait for what may replace a circuit: its peer may have closed it for a better way, a moment too early."""
+        if lost is not None and lost.way.kind == "relayed":
+            with trio.move_on_after(_SUCCESSION):
+                await self.changed.wait()
+        return self.best
 
     async def retire(self) -> None:
         """Close relayed connections that carry nothing once there is a better one, until cancelled."""

@@ -156,10 +156,9 @@ def run(
 def show_logs(verbosity: int) -> None:
     """Let logs be seen from a verbosity on; without a handler Python itself would print warnings."""
     handler = logging.StreamHandler() if verbosity >= LOGS else logging.NullHandler()
-    for logger in (logging.getLogger(), logging.getLogger("libp2p")):  # which doesn't pass its own on
-        logger.addHandler(handler)
-        if verbosity >= LOGS:
-            logger.setLevel(logging.DEBUG if verbosity >= ALL_LOGS else logging.INFO)
+    logging.getLogger().addHandler(handler)
+    if verbosity >= LOGS:
+        logging.getLogger().setLevel(logging.DEBUG if verbosity >= ALL_LOGS else logging.INFO)
 
 
 async def _heed_signals(

@@ -4,13 +4,12 @@ It is a rendezvous point, a DHT server and a circuit relay, and answers identify
 limits; what they carry is sealed between their ends.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
 from peertunnel import sockets, systemd
 from peertunnel.access import AllowedPeers
-from peertunnel.allowed import Allowed
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.mdns_peer import ip_of
 from peertunnel.discovery.rendezvous_server import RendezvousServer
@@ -24,6 +23,19 @@ from peertunnel.transport.relay_server import RelayServer
 from peertunnel.trust import Trust
 
 
+@dataclass(frozen=True, slots=True)
+class CircuitOptions:
+    """Whose circuits have no limits.
+
+    Attributes:
+        peers: a list of peers.
+        root: the root secret of a service whose ends have none either, once they prove it; None for no such service.
+    """
+
+    peers: AllowedPeers
+    root: bytes | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayOptions:
     """How to run a relay.
@@ -35,9 +47,7 @@ class RelayOptions:
         bootstrap: multiaddrs of its nodes to join; with none we begin one of our own.
         dht_prefix: of its protocol.
         metrics: where to serve numbers for Prometheus, None for nowhere.
-        circuits: whether to relay.
-        unlimited: the peers whose circuits have no limits.
-        unlimited_root: the root secret of a service whose ends have none either, once they prove it; None for none.
+        circuits: how to relay, None for not at all.
     """
 
     identity: Identity
@@ -46,9 +56,7 @@ class RelayOptions:
     bootstrap: tuple[str, ...] = ()
     dht_prefix: str = "/ipfs"
     metrics: Endpoint | None = None
-    circuits: bool = True
-    unlimited: AllowedPeers = field(default_factory=lambda: Allowed((), None))
-    unlimited_root: bytes | None = None
+    circuits: CircuitOptions | None = None
 
 
 async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
@@ -71,8 +79,8 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
                 nursery.start_soon(dht.run)
                 metrics.gauge("dht_records", "Provider records held for others.", lambda: dht.records)
                 metrics.gauge("dht_peers", "Nodes in the DHT's routing table.", lambda: dht.size)
-            if options.circuits:
-                trust = Trust(host, options.unlimited, options.unlimited_root, emit)
+            if options.circuits is not None:
+                trust = Trust(host, options.circuits.peers, options.circuits.root, emit)
                 circuits = RelayServer(host, trust.covers)
                 await nursery.start(trust.run)
                 await nursery.start(circuits.run)

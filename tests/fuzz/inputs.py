@@ -6,8 +6,10 @@ from struct import pack
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from peertunnel.protocols import auth, dcutr
+from peertunnel.protocols import auth, circuit, dcutr
 from peertunnel.protocols.autonat import messages as autonat
+from peertunnel.protocols.circuit import client, destination
+from peertunnel.protocols.circuit import relay as relay_says
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.kademlia import messages as kad
 from peertunnel.protocols.peerid import ed25519_peer_id
@@ -17,6 +19,7 @@ from peertunnel.protocols.rendezvous import Discover, Message, Register, Unregis
 SCRIPT = 16  # bytes at the start of an input that are choices, not wire
 
 REGISTRANT_KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
+RELAY_KEY = Ed25519PrivateKey.from_private_bytes(b"R" * 32)
 
 _NOISE = [b"plaintext", bytes(100), b"\x00\x10" + bytes(16), b"\xff\xff"]
 _MULTISTREAM = [
@@ -105,10 +108,25 @@ def _autonat() -> list[bytes]:
     return [encode_delimited(autonat.encode(message)) for message in said]
 
 
+def _circuits() -> tuple[list[bytes], list[bytes]]:
+    """Give what is said on HOP, and what is said on STOP."""
+    relay, peer = (ed25519_peer_id(k.public_key().public_bytes_raw()) for k in (RELAY_KEY, REGISTRANT_KEY))
+    voucher, limit = circuit.Voucher(relay, peer, 1_700_000_000), circuit.Limit(120, 131_072)
+    places = [b"\x04\x7f\0\0\1\x06\x0f\xa1"] * 2
+    hop = [client.reserve(), client.connect(peer), relay_says.grant(voucher, places, limit, RELAY_KEY.sign)]
+    hop += [relay_says.connected(limit), relay_says.refuse(circuit.Status.NO_RESERVATION)]
+    stop = [relay_says.call(peer, limit), destination.accept_stop()]
+    stop += [destination.refuse(circuit.Status.CONNECTION_FAILED)]
+    return list(map(encode_delimited, hop)), list(map(encode_delimited, stop))
+
+
+_HOP, _STOP = _circuits()
 _CONVERSATIONS = {
     "auth": _chosen(_auth()),
     "autonat": _chosen(_autonat()),
     "dcutr": _chosen(_dcutr()),
+    "hop": _chosen(_HOP),
+    "stop": _chosen(_STOP),
     "kademlia": _chosen(_kademlia()),
     "rendezvous": _chosen(_rendezvous()),
     "yamux": _yamux,

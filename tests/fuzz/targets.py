@@ -9,7 +9,11 @@ from peertunnel.protocols.auth import Responder as Proven
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.autonat import exchange as autonat_v2
 from peertunnel.protocols.autonat import v1 as autonat_v1
-from peertunnel.protocols.delimited import Delimited
+from peertunnel.protocols.circuit import MAX_MESSAGE, CircuitRefused
+from peertunnel.protocols.circuit import client as circuit_client
+from peertunnel.protocols.circuit import destination as circuit_destination
+from peertunnel.protocols.circuit import relay as circuit_relay
+from peertunnel.protocols.delimited import Delimited, missing
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, MAX_KEY, MAX_PROVIDERS, MAX_REQUEST
 from peertunnel.protocols.kademlia.messages import decode as decode_kad
@@ -32,10 +36,11 @@ from peertunnel.protocols.yamux import (
     WindowOpened,
 )
 
-from .inputs import REGISTRANT_KEY
+from .inputs import REGISTRANT_KEY, RELAY_KEY
 
 Target = Callable[[bytes], None]
 REGISTRANT = ed25519_peer_id(REGISTRANT_KEY.public_key().public_bytes_raw())
+CIRCUIT_RELAY = ed25519_peer_id(RELAY_KEY.public_key().public_bytes_raw())
 KEY = bytes(range(32))
 OFFERED = ["/echo/1.0.0", "/portkey/tunnel/1.0.0"]
 MAX_STREAMS = 4
@@ -275,6 +280,52 @@ def autonat(data: bytes) -> None:
     try:
         assert autonat_v1.decode(autonat_v1.encode(autonat_v1.decode(data))) == autonat_v1.decode(data)
     except RemoteProtocolError:
+        pass
+
+
+def _first_message(script: _Script) -> bytes:
+    """Take one message off a stream as a relay and its peers do, who leave what follows it alone."""
+    stream, at = b"".join(script.parts()), 0
+    while size := missing(stream[:at], MAX_MESSAGE):
+        assert size > 0 and at <= MAX_MESSAGE + 2
+        at += size
+        if at > len(stream):
+            raise RemoteProtocolError("the stream has ended")
+    (message,) = Delimited(MAX_MESSAGE).receive(stream[:at])
+    return message
+
+
+def hop(data: bytes) -> None:
+    """A relay reads a request or refuses it, a client an answer; what either takes for good it would say itself."""
+    script = _Script(data)
+    try:
+        message = _first_message(script)
+        if script.choose(2):
+            match circuit_relay.read_request(message):
+                case circuit_relay.Connect(peer):
+                    again = circuit_relay.read_request(circuit_client.connect(peer))
+                    assert again == circuit_relay.Connect(peer)
+        else:
+            granted = circuit_client.read_reservation(message, CIRCUIT_RELAY, REGISTRANT)
+            assert len(granted.addresses) <= circuit_client.MAX_ADDRESSES
+            assert granted.voucher is None or granted.voucher.peer == REGISTRANT
+            limit = circuit_client.read_connected(message)
+            assert circuit_client.read_connected(circuit_relay.connected(limit)) == limit
+    except (RemoteProtocolError, CircuitRefused):
+        return
+
+
+def stop(data: bytes) -> None:
+    """A destination reads a call or refuses it, a relay the answer."""
+    script = _Script(data)
+    try:
+        message = _first_message(script)
+        if script.choose(2):
+            caller, limit = circuit_destination.read_stop(message)
+            assert circuit_destination.read_stop(circuit_relay.call(caller, limit)) == (caller, limit)
+        else:
+            circuit_relay.check_accepted(message)
+    except (RemoteProtocolError, CircuitRefused):
         return
 
 
@@ -282,6 +333,8 @@ TARGETS: dict[str, Target] = {
     "auth": auth,
     "autonat": autonat,
     "dcutr": dcutr,
+    "hop": hop,
+    "stop": stop,
     "kademlia": kademlia,
     "rendezvous": rendezvous,
     "yamux": yamux,

@@ -29,9 +29,9 @@ async def ask(connection: MuxedConnection, message: bytes) -> tuple[MuxedStream,
 class Peer:
     """One that is connected to the relay; as a destination it takes every call."""
 
-    def __init__(self, host: Host, relay: Host, connection: MuxedConnection) -> None:
+    def __init__(self, host: Host, relay_id: str, connection: MuxedConnection) -> None:
         self.host = host
-        self.relay = relay
+        self.relay_id = relay_id
         self.connection = connection
         self.limit: Limit | None = None  # of the last call
         self._send_calls, self._calls = trio.open_memory_channel[MuxedStream](1000)
@@ -50,7 +50,7 @@ class Peer:
     async def reserve(self) -> Reservation:
         stream, answer = await ask(self.connection, client.reserve())
         await stream.close()
-        return client.read_reservation(answer, self.relay.peer_id, self.peer_id)
+        return client.read_reservation(answer, self.relay_id, self.peer_id)
 
     async def connect(self, other: "Peer") -> tuple[MuxedStream, MuxedStream]:
         """Open a circuit to another peer; return both ends."""
@@ -72,7 +72,7 @@ class Network:
     async def peer(self) -> AsyncIterator[Peer]:
         async with open_host(Identity.ephemeral(), ()) as host:
             connection = await host.dial(self.host.peer_id, self.host.addresses, PATIENCE)
-            yield Peer(host, self.host, connection)
+            yield Peer(host, self.host.peer_id, connection)
 
     @asynccontextmanager
     async def circuit(self, *, is_trusted: bool = False) -> AsyncIterator[tuple[MuxedStream, MuxedStream]]:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from tests.bench.machine import machine
 from tests.nat.lab.kinds import KINDS, Kind
-from tests.nat.matrix import DELAY_MS, Cell, can_be_direct
+from tests.nat.matrix import Cell, can_be_direct
 
 Table = Mapping[tuple[Kind, Kind], Cell]  # by the provider's kind, then the consumer's
 
@@ -40,14 +40,14 @@ the consumer's process until a byte had gone to the target and come back. The pr
 """
 
 
-def page(tables: Mapping[str, Table]) -> str:
+def page(tables: Mapping[str, Table], delay_ms: float) -> str:
     """Return the whole of docs/nat.md."""
     head = _PAGE.format(
         date=datetime.now(UTC).date().isoformat(),
         machine=machine(),
-        delay=DELAY_MS,
-        round_trip=4 * DELAY_MS,
-        half=2 * DELAY_MS,
+        delay=delay_ms,
+        round_trip=4 * delay_ms,
+        half=2 * delay_ms,
     )
     return head + "".join(f"\n## {title}\n\n{section(table)}" for title, table in tables.items())
 

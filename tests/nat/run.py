@@ -9,7 +9,7 @@ import trio
 
 from tests.interop import build
 from tests.nat.crossing import Trio
-from tests.nat.lab.kinds import KINDS, Kind
+from tests.nat.lab.kinds import KINDS, Kind, Nat
 from tests.nat.makes import Go, Make, Pt, Rust
 from tests.nat.matrix import Cell, measure_row
 from tests.nat.report import Table, page, section
@@ -29,6 +29,7 @@ SUBJECTS = {
     "go-libp2p, TCP": "go/go/go",
     "go-libp2p, TCP and QUIC": "go-both/go-both/go-both",
 }
+DELAY_MS = 10.0
 PATIENCE_SECONDS = 20.0  # go-libp2p gives up after three attempts of five seconds
 
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
             if cell.problem:
                 print(*place, cell.problem, sep="\n", file=sys.stderr)
     if not options.trios:
-        PAGE.write_text(page(tables))
+        PAGE.write_text(page(tables, DELAY_MS))
     return 0
 
 
@@ -66,9 +67,12 @@ async def _measure(
     attention = trio.CapacityLimiter(at_once)
     table: dict[tuple[Kind, Kind], Cell] = {}
 
+    nats = {kind: Nat(kind, delay_ms=DELAY_MS) for kind in KINDS}
+    there: dict[str, Nat] = {kind: nats[kind] for kind in consumers}
+
     async def row(provider: Kind) -> None:
-        cells = await measure_row(who, provider, consumers, PATIENCE_SECONDS, attention)
-        table.update({(provider, consumer): cell for consumer, cell in cells.items()})
+        cells = await measure_row(who, nats[provider], there, lambda _: PATIENCE_SECONDS, attention)
+        table.update({(provider, consumer): cells[consumer] for consumer in consumers})
 
     async with trio.open_nursery() as nursery:
         for provider in providers:

@@ -107,7 +107,9 @@ class Go:
 
     def relay(self, machine: Machine, unlimited: bool) -> list[str]:
         limits = ["-unlimited"] if unlimited else []
-        return machine.command(str(GO.binary), "relay", "-no-dht", *limits, *self._listen(machine.ip))
+        return machine.command(
+            str(GO.binary), "relay", "-no-dht", "-seed", _SEED, *limits, *self._listen(machine.ip)
+        )
 
     def provider(self, machine: Machine, relay: Place, target: str) -> list[str]:
         return machine.command(
@@ -140,7 +142,7 @@ class Rust:
 
     def relay(self, machine: Machine, unlimited: bool) -> list[str]:
         limits = ["--circuit-bytes", str(1 << 40), "--circuit-seconds", "86400"] if unlimited else []
-        return machine.command(str(RUST.binary), "relay", *limits, *self._listen(machine))
+        return machine.command(str(RUST.binary), "relay", "--seed", _SEED, *limits, *self._listen(machine))
 
     def provider(self, machine: Machine, relay: Place, target: str) -> list[str]:
         return machine.command(
@@ -203,5 +205,6 @@ class Pt:
         return [] if self.partner == self.name else ["--public"]
 
 
+_SEED = "relay"  # which has the same key when it is started again
 _PT = [sys.executable, "-m", "peertunnel", "--json"]
 _SECRET = ["--id", "behind-every-router-there-is-another"]

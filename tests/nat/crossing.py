@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,17 @@ async def consuming(site: Site, machine: Machine) -> AsyncIterator["Crossing"]:
     command = make.consumer(machine, site.place, site.peer_id, provider.name)
     async with recorded(command, site.folder / machine.name) as consumer:
         yield Crossing(site, machine, consumer)
+
+
+@asynccontextmanager
+async def crossing(parties: Trio, provider: Nat, consumer: Nat, folder: Path) -> AsyncIterator["Crossing"]:
+    """Run everything for one tunnel, in a lab of its own, until a first byte has come back."""
+    async with AsyncExitStack() as stack:
+        lab = await stack.enter_async_context(open_lab({"provider": provider, "consumer": consumer}))
+        site = await stack.enter_async_context(serving(lab, parties, folder))
+        opened = await stack.enter_async_context(consuming(site, lab.host("consumer")))
+        await opened.first_byte()
+        yield opened
 
 
 @asynccontextmanager

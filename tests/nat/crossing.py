@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,17 @@ async def consuming(site: Site, machine: Machine) -> AsyncIterator["Crossing"]:
 
 
 @asynccontextmanager
+async def crossing(parties: Trio, provider: Nat, consumer: Nat, folder: Path) -> AsyncIterator["Crossing"]:
+    """Run everything for one tunnel, in a lab of its own, until a first byte has come back."""
+    async with AsyncExitStack() as stack:
+        lab = await stack.enter_async_context(open_lab({"provider": provider, "consumer": consumer}))
+        site = await stack.enter_async_context(serving(lab, parties, folder))
+        opened = await stack.enter_async_context(consuming(site, lab.host("consumer")))
+        await opened.first_byte()
+        yield opened
+
+
+@asynccontextmanager
 async def echoing(machine: Machine) -> AsyncIterator[str]:
     """Give back what comes, on a port of a machine's own loopback, until the block ends."""
     with machine.socket(socket.SOCK_STREAM) as listener:
@@ -137,12 +148,33 @@ class Crossing:
 
     async def first_byte(self, seconds: float = BYTE_SECONDS) -> float:
         """Open tunnels until a byte comes back, and tell when that was, in seconds after the consumer's start."""
+        return await self.byte(seconds) - self.consumer.started
+
+    async def byte(self, seconds: float, every: float = BYTE_SECONDS) -> float:
+        """Open a tunnel `every` so many seconds, or when one has failed, until a byte comes back; tells trio's time.
+
+        Raises AssertionError when none has come within some seconds.
+        """
         with trio.move_on_after(seconds):
-            while True:
-                if await self._byte():
-                    return trio.current_time() - self.consumer.started
-                await trio.sleep(RETRY_SECONDS)
+            async with trio.open_nursery() as nursery:
+                done = trio.Event()
+                nursery.start_soon(self._ask_often, every, done)
+                await done.wait()
+                nursery.cancel_scope.cancel()
+            return trio.current_time()
         raise AssertionError(f"no byte within {seconds} s:\n{self.consumer}\n{self.site.provider}")
+
+    async def _ask_often(self, every: float, done: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                failed = trio.Event()
+                nursery.start_soon(self._ask, failed, done)
+                with trio.move_on_after(every):
+                    await failed.wait()
+                await trio.sleep(RETRY_SECONDS)
+
+    async def _ask(self, failed: trio.Event, done: trio.Event) -> None:
+        (done if await self._byte() else failed).set()
 
     async def _byte(self) -> bool:
         try:

@@ -61,7 +61,8 @@ class Make(Protocol):
 
 def listening(ip: str, transports: tuple[str, ...]) -> list[str]:
     """Return the multiaddrs to listen on."""
-    return [f"/ip4/{ip}/{_LAYERS[transport]}" for transport in transports]
+    family = "ip6" if ":" in ip else "ip4"
+    return [f"/{family}/{ip}/{_LAYERS[transport]}" for transport in transports]
 
 
 _LAYERS = {"tcp": f"tcp/{PORT}", "quic": f"udp/{PORT}/quic-v1"}
@@ -106,7 +107,9 @@ class Go:
 
     def relay(self, machine: Machine, unlimited: bool) -> list[str]:
         limits = ["-unlimited"] if unlimited else []
-        return machine.command(str(GO.binary), "relay", "-no-dht", *limits, *self._listen(machine.ip))
+        return machine.command(
+            str(GO.binary), "relay", "-no-dht", "-seed", _SEED, *limits, *self._listen(machine.ip)
+        )
 
     def provider(self, machine: Machine, relay: Place, target: str) -> list[str]:
         return machine.command(
@@ -139,7 +142,7 @@ class Rust:
 
     def relay(self, machine: Machine, unlimited: bool) -> list[str]:
         limits = ["--circuit-bytes", str(1 << 40), "--circuit-seconds", "86400"] if unlimited else []
-        return machine.command(str(RUST.binary), "relay", *limits, *self._listen(machine))
+        return machine.command(str(RUST.binary), "relay", "--seed", _SEED, *limits, *self._listen(machine))
 
     def provider(self, machine: Machine, relay: Place, target: str) -> list[str]:
         return machine.command(
@@ -176,7 +179,7 @@ class Pt:
 
     def provider(self, machine: Machine, relay: Place, target: str) -> list[str]:
         return machine.command(
-            *_PT, *self._shared(relay), "tcp", "--target", target, *_SECRET, *self._public()
+            *_PT, *self._shared(machine, relay), "tcp", "--target", target, *_SECRET, *self._public()
         )
 
     def consumer(self, machine: Machine, relay: Place, peer_id: str, provider: str) -> list[str]:
@@ -184,20 +187,24 @@ class Pt:
         peer = [] if relay.make == provider == self.name else ["--peer", relay.circuit(peer_id)]
         secret = [] if provider != self.name else _SECRET
         public = ["--public"] if self._public() or provider != self.name else []
-        return machine.command(*_PT, *self._shared(relay), "bind", "--port", "0", *secret, *peer, *public)
+        return machine.command(
+            *_PT, *self._shared(machine, relay), "bind", "--port", "0", *secret, *peer, *public
+        )
 
     def steps(self, consumer: Recorded, peer_id: str) -> list[Step]:
         told = consumer.past("path", peer_id=peer_id)
         return [Step(it.at, it.fields["path"], it.fields.get("transport", "tcp")) for it in told]
 
-    def _shared(self, relay: Place) -> Iterator[str]:
+    def _shared(self, machine: Machine, relay: Place) -> Iterator[str]:
         yield from ("--no-mdns", "--no-dht")
         yield from _repeated("--via", relay.addresses)
-        yield from _repeated("--p2p-listen", listening("0.0.0.0", self.transports))
+        for ip in ("0.0.0.0", "::") if machine.ip6s else ("0.0.0.0",):
+            yield from _repeated("--p2p-listen", listening(ip, self.transports))
 
     def _public(self) -> list[str]:
         return [] if self.partner == self.name else ["--public"]
 
 
+_SEED = "relay"  # which has the same key when it is started again
 _PT = [sys.executable, "-m", "peertunnel", "--json"]
 _SECRET = ["--id", "behind-every-router-there-is-another"]

@@ -1,7 +1,7 @@
 """Every kind of router against every other: how long a tunnel takes, and whether its path becomes a direct one."""
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +9,8 @@ from pathlib import Path
 import trio
 
 from tests.nat.crossing import Crossing, Site, Trio, consuming, open_lab, serving
-from tests.nat.lab.kinds import KINDS, Kind, Nat
+from tests.nat.lab.kinds import Kind, Nat
 
-DELAY_MS = 10.0
 ATTENTION_SECONDS = 2.0  # that a consumer has the machine to itself and few others, after its first byte
 
 LETS_DIALS_IN: tuple[Kind, ...] = ("none", "full-cone", "restricted")
@@ -62,37 +61,38 @@ async def measure_cell(crossing: Crossing, patience: float) -> Cell:
 
 async def measure_row(
     parties: Trio,
-    provider: Kind,
-    consumers: Iterable[Kind] = KINDS,
-    patience: float = 20.0,
-    attention: trio.CapacityLimiter | None = None,
-) -> dict[Kind, Cell]:
-    """Run one provider, and a consumer behind each of some kinds of router."""
-    turns = attention or trio.CapacityLimiter(2)
-    nats = {"provider": _nat(provider), **{f"to-{kind}": _nat(kind) for kind in consumers}}
-    cells: dict[Kind, Cell] = {}
+    provider: Nat,
+    consumers: Mapping[str, Nat],
+    patience: Callable[[str], float],
+    attention: trio.CapacityLimiter,
+) -> dict[str, Cell]:
+    """Run a provider, and a consumer behind each of some routers, for which a direct path gets so many seconds.
+
+    No more consumers start at a time than `attention` allows: they share the machine, and are measured.
+    """
+    nats = {"provider": provider, **{f"to-{name}": nat for name, nat in consumers.items()}}
+    cells: dict[str, Cell] = {}
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         lab = await stack.enter_async_context(open_lab(nats))
-        async with turns:
+        async with attention:
             site = await stack.enter_async_context(serving(lab, parties, folder))
+
+        async def measure(name: str) -> None:
+            cells[name] = await _measure(site, f"to-{name}", patience(name), attention)
+
         async with trio.open_nursery() as nursery:
-            for kind in consumers:
-                nursery.start_soon(_measure, site, kind, patience, turns, cells)
-    return {kind: cells[kind] for kind in consumers}
+            for name in consumers:
+                nursery.start_soon(measure, name)
+    return {name: cells[name] for name in consumers}
 
 
-async def _measure(
-    site: Site, kind: Kind, patience: float, turns: trio.CapacityLimiter, cells: dict[Kind, Cell]
-) -> None:
+async def _measure(site: Site, behind: str, patience: float, attention: trio.CapacityLimiter) -> Cell:
     async with AsyncExitStack() as stack:
-        async with turns:
-            crossing = await stack.enter_async_context(consuming(site, site.lab.host(f"to-{kind}")))
-            cells[kind] = await measure_cell(crossing, min(patience, ATTENTION_SECONDS))
-        if cells[kind].path == "relayed":
+        async with attention:
+            crossing = await stack.enter_async_context(consuming(site, site.lab.host(behind)))
+            cell = await measure_cell(crossing, min(patience, ATTENTION_SECONDS))
+        if cell.path == "relayed" and patience > ATTENTION_SECONDS:
             later = await measure_cell(crossing, patience - ATTENTION_SECONDS)
-            cells[kind] = replace(later, first_byte=cells[kind].first_byte)
-
-
-def _nat(kind: Kind) -> Nat:
-    return Nat(kind, delay_ms=DELAY_MS)
+            cell = replace(later, first_byte=cell.first_byte)
+        return cell

@@ -1,0 +1,95 @@
+"""The matrix as tables, for a terminal and for docs/nat.md."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from tests.bench.machine import machine
+from tests.nat.lab.kinds import KINDS, Kind
+from tests.nat.matrix import Cell, can_be_direct
+
+Table = Mapping[tuple[Kind, Kind], Cell]  # by the provider's kind, then the consumer's
+
+_PAGE = """\
+# Through routers
+
+Written by `tox -e nat` (`python -m tests.nat`): change nothing by hand, run it.
+
+{date}, {machine}.
+
+## How it is measured
+
+Every machine and every router is a network namespace with nftables rules, see `tests/nat/lab/`. Each link to the
+internet takes {delay:g} ms in each direction, so two peers are {round_trip:g} ms apart and each of them
+{half:g} ms from the relay, which is a machine with a public address and without limits. In each row one provider waits
+behind its router, and the consumers come one after another, each from behind its own.
+
+| router | which packets it lets in |
+| --- | --- |
+| none | all; public addresses |
+| firewall | answers; public addresses |
+| full-cone | all to a port from which something was sent; one port outside for each inside |
+| restricted | those from an address that was called; one port outside for each inside |
+| cone | answers; one port outside for each inside, the same for all destinations: Linux, most routers at home |
+| symmetric | answers; another port outside for each destination: mobile networks, some offices |
+| udp-blocked | as cone, and no UDP at all |
+
+A cell says which path the tunnel has in the end. The number with + says how many seconds after the relayed connection
+the direct one was there, without it the first connection was direct already. In brackets: seconds from the start of
+the consumer's process until a byte had gone to the target and come back. The provider's router is on the left.
+**relayed** in bold is where TCP could be direct.
+"""
+
+
+def page(tables: Mapping[str, Table], delay_ms: float) -> str:
+    """Return the whole of docs/nat.md."""
+    head = _PAGE.format(
+        date=datetime.now(UTC).date().isoformat(),
+        machine=machine(),
+        delay=delay_ms,
+        round_trip=4 * delay_ms,
+        half=2 * delay_ms,
+    )
+    return head + "".join(f"\n## {title}\n\n{section(table)}" for title, table in tables.items())
+
+
+def section(table: Table) -> str:
+    """Return one table and what it adds up to."""
+    columns = [kind for kind in KINDS if any(consumer == kind for _, consumer in table)]
+    rows = [kind for kind in KINDS if any(provider == kind for provider, _ in table)]
+    lines = ["| | " + " | ".join(columns) + " |", "| --- |" + " --- |" * len(columns)]
+    for row in rows:
+        cells = [
+            _text(row, column, table[row, column]) if (row, column) in table else "" for column in columns
+        ]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + f"\n\n{_sum(table)}\n"
+
+
+def _text(provider: Kind, consumer: Kind, cell: Cell) -> str:
+    if cell.problem:
+        return "**none**"
+    words = [cell.path]
+    if not cell.direct and can_be_direct(provider, consumer):
+        words = [f"**{cell.path}**"]
+    if cell.direct and cell.transport == "quic":
+        words.append("quic")
+    if cell.direct and cell.first_path == "relayed":
+        words.append(f"+{cell.upgrade:.2f}")
+    return " ".join([*words, f"({cell.first_byte:.1f})"])
+
+
+def _sum(table: Table) -> str:
+    able = [place for place in table if can_be_direct(*place)]
+    direct = sum(table[place].direct for place in able)
+    more = sum(cell.direct for place, cell in table.items() if place not in able)
+    text = f"Direct in {direct} of the {len(able)} cells where TCP can be"
+    text += f", and in {more} of the {len(table) - len(able)} others" if len(able) < len(table) else ""
+    text += f". A byte came back in {sum(not cell.problem for cell in table.values())} of {len(table)}."
+    upgrades = sorted(
+        cell.upgrade
+        for cell in table.values()
+        if cell.direct and cell.first_path == "relayed" and cell.upgrade
+    )
+    if upgrades:
+        text += f" From relayed to direct: median {upgrades[len(upgrades) // 2]:.2f} s, longest {upgrades[-1]:.2f} s."
+    return text

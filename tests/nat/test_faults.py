@@ -1,0 +1,48 @@
+"""Networks fail under `pt`: new tunnels work again within ten seconds, and nothing ends short in silence."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.nat import faults
+from tests.nat.crossing import Crossing, Trio, crossing
+from tests.nat.faults import Fault
+from tests.nat.lab.kinds import Kind, Nat
+from tests.nat.makes import Pt
+from tests.nat.transfer import CHUNK, transferring
+
+RECOVERY_SECONDS = 10.0
+DIRECT_SECONDS = 15.0
+EVERY_SECONDS = 0.5
+
+FAULTS: dict[str, Fault] = {
+    "flushed": faults.flushed,
+    "renumbered": faults.renumbered,
+    "cut off for 20 s": faults.cut_off,
+    "replaced by a symmetric one": faults.replaced,
+    "relay killed": faults.relay_killed,
+}
+
+
+@asynccontextmanager
+async def _tunnel(folder: Path, provider: Kind, consumer: Kind) -> AsyncIterator[Crossing]:
+    nats = Nat(provider, delay_ms=5), Nat(consumer, delay_ms=5)
+    async with crossing(Trio(Pt(), Pt(), Pt()), *nats, folder) as opened:
+        yield opened
+
+
+async def _survive(opened: Crossing, fault: Fault, behind: str) -> None:
+    assert await opened.direct(DIRECT_SECONDS)
+    async with transferring(opened) as transfer:
+        await transfer.moved(10 * CHUNK)
+        await fault(opened.site, opened.site.lab.router(behind))
+        await opened.byte(RECOVERY_SECONDS, EVERY_SECONDS)
+        await transfer.finish()
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_a_public_providers_tunnels_come_back(fault: Fault, tmp_path: Path) -> None:
+    async with _tunnel(tmp_path, "none", "cone") as opened:
+        await _survive(opened, fault, "consumer")

@@ -7,7 +7,7 @@ second tries one address per transport and remembers failures for a minute.
 
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -248,6 +248,16 @@ class Host:
     def is_connected(self, peer_id: str) -> bool:
         """Return whether a connection to a peer stands."""
         return bool(self.connections(peer_id))
+
+    def visit(
+        self, peer_id: str, addresses: Iterable[str], within: float
+    ) -> AbstractAsyncContextManager[MuxedConnection]:
+        """Use a connection to a peer, the one that stands or one that is opened within so many seconds.
+
+        Raises:
+            RequestError: the peer was not reached.
+        """
+        return self._visits.stay(peer_id, addresses, within)
 
     # -- questions and answers ------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from peertunnel.events import Emit, Listening, Offered, Ready
 from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
 from peertunnel.metrics import Metrics
+from peertunnel.transport.autonat_server import AutonatServer
 from peertunnel.transport.relay_server import RelayServer
 from peertunnel.trust import Trust
 
@@ -74,6 +75,14 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
             meeting_point = RendezvousServer(host)
             await nursery.start(meeting_point.run)
             metrics = _metrics(host, meeting_point)
+            autonat = AutonatServer(host)
+            await nursery.start(autonat.run)
+            metrics.counter(
+                "autonat_requests",
+                "Requests to dial back, by what came of them.",
+                ("outcome",),
+                lambda: autonat.answers,
+            )
             if options.dht:
                 dht = Dht(host, options.bootstrap, prefix=options.dht_prefix, server=True)
                 nursery.start_soon(dht.run)

@@ -27,10 +27,10 @@ def offered(observed: Iterable[str], own: Iterable[str]) -> tuple[bytes, ...]:
         observed: multiaddrs, as others see us.
         own: multiaddrs that we listen on, with or without our peer id.
     """
-    found = dict.fromkeys(place for text in (*observed, *own) if (place := _place(text)) is not None)
+    found = dict.fromkeys(place for text in (*observed, *own) if (place := place_at(text)) is not None)
     reach = farthest(found)
-    near = [place for place in found if _reach(place) >= min(reach, Scope.LAN)]
-    return tuple(sorted(near, key=lambda place: _reach(place) is not Scope.WORLD))
+    near = [place for place in found if reach_of(place) >= min(reach, Scope.LAN)]
+    return tuple(sorted(near, key=lambda place: reach_of(place) is not Scope.WORLD))
 
 
 def targets(theirs: Iterable[bytes], ours: Sequence[bytes]) -> tuple[SockAddress, ...]:
@@ -40,12 +40,12 @@ def targets(theirs: Iterable[bytes], ours: Sequence[bytes]) -> tuple[SockAddress
         theirs: binary multiaddrs as the peer told them.
         ours: those that we told.
     """
-    read = map(_read, theirs)
+    read = map(read_place, theirs)
     told = dict.fromkeys(place for place in read if place is not None and place not in ours)
     reach = farthest(ours)
     is_one_network = not _public_ips(told).isdisjoint(_public_ips(ours))
     least = Scope.LAN if is_one_network and reach is Scope.WORLD else reach
-    return tuple(_target(place) for place in told if _reach(place) >= least)[:MAX_TARGETS]
+    return tuple(target_of(place) for place in told if reach_of(place) >= least)[:MAX_TARGETS]
 
 
 def public_targets(theirs: Iterable[str], ours: Sequence[bytes]) -> tuple[SockAddress, ...]:
@@ -54,19 +54,12 @@ def public_targets(theirs: Iterable[str], ours: Sequence[bytes]) -> tuple[SockAd
     return tuple(target for target in told if ipaddress.ip_address(target[0]).is_global)
 
 
-def _reach(place: bytes) -> Scope:
+def reach_of(place: bytes) -> Scope:
+    """Return from where a place can be reached."""
     return scope_of(place) or Scope.MACHINE
 
 
-def _read(data: bytes) -> bytes | None:
-    try:
-        text = str(Multiaddr(data))
-    except (multiaddr.exceptions.Error, ValueError):
-        return None
-    return _place(text)
-
-
-def _place(text: str) -> bytes | None:
+def place_at(text: str) -> bytes | None:
     """Return an IP address and a TCP port that can be dialled as a binary multiaddr, None for anything else."""
     try:
         place, _ = split_address(text)
@@ -80,10 +73,20 @@ def _place(text: str) -> bytes | None:
     return None
 
 
-def _target(place: bytes) -> SockAddress:
+def read_place(data: bytes) -> bytes | None:
+    """Do the same for a binary multiaddr that a peer has told."""
+    try:
+        text = str(Multiaddr(data))
+    except (multiaddr.exceptions.Error, ValueError):
+        return None
+    return place_at(text)
+
+
+def target_of(place: bytes) -> SockAddress:
+    """Return the socket address of a place."""
     _, name, host, _, port = str(Multiaddr(place)).split("/")
     return (host, int(port), 0, 0) if name == "ip6" else (host, int(port))
 
 
 def _public_ips(places: Iterable[bytes]) -> set[IPAddress]:
-    return {ipaddress.ip_address(_target(place)[0]) for place in places if scope_of(place) is Scope.WORLD}
+    return {ipaddress.ip_address(target_of(place)[0]) for place in places if scope_of(place) is Scope.WORLD}

@@ -180,6 +180,8 @@ class HolePunching:
                 with self._until_met(peer_id):
                     await self._round(circuit)
                     await self._rest(effort, circuit, next(pauses))
+        except Exception:  # noqa: BLE001  a task boundary
+            _log.exception("punching a hole to %s failed", peer_id)
         finally:
             del self._efforts[peer_id]
 
@@ -272,6 +274,8 @@ class HolePunching:
                     await hole.punch(targets(agreed.addresses, own), is_client=True)
         except ExchangeError as error:
             _log.debug("%s does not punch: %s", peer_id, error)
+        except Exception:  # noqa: BLE001  a task boundary
+            _log.exception("punching a hole to %s failed", peer_id)
         finally:
             self._answers[peer_id] -= 1
             if not self._answers[peer_id]:

@@ -6,6 +6,7 @@ news, and for an address of our own interfaces. Behind a NAT one server that get
 is open just because we speak to it.
 """
 
+import math
 from collections.abc import Iterable
 from enum import Enum
 
@@ -33,13 +34,13 @@ class Findings:
 
     def __init__(self, *, is_own: bool) -> None:
         self._is_own = is_own
-        self._votes: dict[
-            str, tuple[bool, float]
-        ] = {}  # by server: whether it reached us, and when; the oldest first
-        self._asked: dict[str, float] = {}
+        self._votes: dict[str, tuple[bool, float]] = {}  # by server: whether it reached us, and when
+        self._asked: dict[str, float] = {}  # by server, and when
+        self._pending: set[str] = set()  # servers that have yet to answer
+        self._silent: set[str] = set()  # servers whose last word was none
 
     def ask(self, servers: Iterable[str], now: float) -> list[str]:
-        """Give the servers, of those that can be asked, to be asked now; each counts as asked from here on.
+        """Give the servers, of those that can be asked, to be asked now; `told` must be called for each.
 
         Args:
             servers: their peer ids, the best first.
@@ -51,19 +52,25 @@ class Findings:
         if missing <= 0:
             newest = max(at for _, at in self._votes.values())
             missing = 1 if now >= newest + RECHECK else 0
-        chosen = sorted(rested, key=lambda server: server in self._votes)[:missing]
+        missing = max(0, missing - len(self._pending))
+        chosen = sorted(rested, key=lambda server: (server in self._votes, server in self._silent))[:missing]
         self._asked |= dict.fromkeys(chosen, now)
+        self._pending.update(chosen)
         return chosen
 
-    def told(self, server: str, was_reached: bool, now: float) -> None:
-        """Take a server's answer."""
-        self._votes.pop(server, None)
-        self._votes[server] = (was_reached, now)
+    def told(self, server: str, was_reached: bool | None, now: float) -> None:
+        """Take a server's answer, None if it has none."""
+        self._pending.discard(server)
+        if was_reached is None:
+            self._silent.add(server)
+        else:
+            self._silent.discard(server)
+            self._votes[server] = (was_reached, now)
 
-    def conclude(self, servers: int, now: float) -> Reachability:
-        """Say what follows, when there are so many servers to ask."""
+    def conclude(self, servers: Iterable[str], now: float) -> Reachability:
+        """Say what follows, when these are the servers that can be asked."""
         self._forget(now)
-        fewer = max(1, min(_SETTLED, servers))
+        fewer = max(1, min(_SETTLED, len({*servers, *self._votes} - self._silent)))
         if self._balance >= (fewer if self._is_own else _SETTLED):
             return Reachability.PUBLIC
         if -self._balance >= fewer:
@@ -75,7 +82,9 @@ class Findings:
         return sum(1 if was_reached else -1 for was_reached, _ in self._votes.values())
 
     def _rested_at(self, server: str) -> float:
-        if server in self._votes:
+        if server in self._pending:
+            return math.inf
+        if server in self._votes and server not in self._silent:
             return self._votes[server][1] + RECHECK
         return self._asked[server] + RETRY if server in self._asked else 0.0
 

@@ -22,7 +22,7 @@ OPEN = dict.fromkeys(["", "+", "-", "+-", "+-+"], UNKNOWN)
 
 @pytest.mark.parametrize(("answers", "reachability"), [*SETTLED.items(), *OPEN.items()])
 def test_two_more_that_agree_than_disagree_settle_it(answers: str, reachability: Reachability) -> None:
-    assert told(answers).conclude(5, 0.0) is reachability
+    assert told(answers).conclude(SERVERS, 0.0) is reachability
 
 
 @pytest.mark.parametrize(
@@ -32,22 +32,22 @@ def test_two_more_that_agree_than_disagree_settle_it(answers: str, reachability:
 def test_the_only_server_is_believed_unless_the_nat_may_be_open_to_it_alone(
     answer: str, is_own: bool, reachability: Reachability
 ) -> None:
-    assert told(answer, is_own=is_own).conclude(1, 0.0) is reachability
+    assert told(answer, is_own=is_own).conclude(["a"], 0.0) is reachability
 
 
 def test_a_server_has_one_vote() -> None:
     findings = told("-")
     findings.told("a", False, 1.0)
-    assert findings.conclude(5, 1.0) is UNKNOWN
+    assert findings.conclude(SERVERS, 1.0) is UNKNOWN
     findings.told("b", False, 1.0)
     findings.told("a", True, 2.0)
-    assert findings.conclude(5, 2.0) is UNKNOWN
+    assert findings.conclude(SERVERS, 2.0) is UNKNOWN
 
 
 def test_old_answers_do_not_count() -> None:
     findings = told("++")
-    assert findings.conclude(5, MAX_AGE - 1) is PUBLIC
-    assert findings.conclude(5, MAX_AGE) is UNKNOWN
+    assert findings.conclude(SERVERS, MAX_AGE - 1) is PUBLIC
+    assert findings.conclude(SERVERS, MAX_AGE) is UNKNOWN
 
 
 def test_three_servers_are_asked_and_then_nobody_for_a_while() -> None:
@@ -65,11 +65,30 @@ def test_whoever_disagrees_brings_others_in() -> None:
     assert findings.ask(SERVERS, 1.0) == ["d", "e"]
 
 
+def test_no_more_are_asked_while_some_have_yet_to_answer() -> None:
+    findings = Findings(is_own=False)
+    assert findings.ask(SERVERS, 0.0) == ["a", "b", "c"]
+    findings.told("a", True, 1.0)
+    assert findings.ask(SERVERS, 2.0) == []
+    findings.told("b", None, 2.0)
+    assert findings.ask(SERVERS, 2.0) == ["d"]
+
+
 def test_a_server_without_an_answer_rests() -> None:
     findings = Findings(is_own=False)
     assert findings.ask(["a"], 0.0) == ["a"]
+    findings.told("a", None, 0.0)
     assert findings.ask(["a", "b"], RETRY - 1) == ["b"]
     assert findings.ask(["a", "b"], RETRY) == ["a"]
+
+
+def test_a_server_that_never_answers_holds_nothing_up() -> None:
+    findings = told("-")
+    assert findings.conclude(["a", "b"], 1.0) is UNKNOWN
+    findings.told("b", None, 1.0)
+    assert findings.conclude(["a", "b"], 1.0) is PRIVATE
+    findings.told("b", True, 2.0)
+    assert findings.conclude(["a", "b"], 2.0) is UNKNOWN
 
 
 def test_the_only_server_is_asked_again_in_time() -> None:

@@ -29,6 +29,7 @@ from peertunnel.transport.way import Way
 
 _log = logging.getLogger(__name__)
 NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
+FEW_STREAMS = 400  # of both ends at a time; rust-yamux ends a connection at 512, and forgets later than we do
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _LINGER = 1.0  # seconds for the peer to take what we sent last before the socket is closed
 
@@ -87,6 +88,7 @@ class MuxedConnection(IMuxedConn):
         self.reason = ""
         self.round_trip: float | None = None
         self.kept = 0
+        self._max_streams = FEW_STREAMS
         now = trio.current_time()
         self.session = yamux.ClientSession(now) if conn.is_initiator else yamux.ServerSession(now)
         self._raw = raw
@@ -276,8 +278,21 @@ class MuxedConnection(IMuxedConn):
         self.send(stream.stream_id, Initiator(protocol).hello())
         return stream
 
+    @property
+    def opens_at_once(self) -> bool:
+        """Whether a stream can be opened without waiting for others to be acknowledged, or to end."""
+        session = self.session
+        is_full = session.open_streams >= self._max_streams
+        return not is_full and session.streams_unacknowledged < yamux.MAX_UNACKNOWLEDGED
+
+    def bears(self, streams: int) -> None:
+        """Note how many streams, of both ends, the peer takes at a time; until then we open only few."""
+        if streams > self._max_streams:
+            self._max_streams = streams
+            self._acknowledged.unpark_all()
+
     async def _open(self, negotiation: Initiator | None) -> MuxedStream:
-        while self.session.streams_unacknowledged >= yamux.MAX_UNACKNOWLEDGED and not self.is_closed:
+        while not self.opens_at_once and not self.event_unavailable.is_set():
             await self._acknowledged.park()
         if self.is_closed:
             raise Unavailable(self.reason)

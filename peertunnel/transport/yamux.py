@@ -8,7 +8,6 @@ blocked they are parked, and whoever has sent a batch wakes the next one.
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import trio
 from libp2p.abc import IMuxedConn, ISecureConn
@@ -24,6 +23,7 @@ from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.router import Router
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.way import Way
 
@@ -32,22 +32,6 @@ NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a s
 FEW_STREAMS = 400  # of both ends at a time; rust-yamux ends a connection at 512, and forgets later than we do
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _LINGER = 1.0  # seconds for the peer to take what we sent last before the socket is closed
-
-
-class Router(Protocol):
-    """Knows which protocols are served, and by whom."""
-
-    def speaks(self, protocol: str) -> bool:
-        """Return whether a stream of this protocol is welcome now."""
-        ...
-
-    def offered(self) -> list[str]:
-        """Return the protocols that may be listed to a peer."""
-        ...
-
-    def route(self, stream: MuxedStream) -> bool:
-        """Take a negotiated stream at once; return False to leave it to the library."""
-        ...
 
 
 class MuxedConnection(IMuxedConn):
@@ -201,9 +185,7 @@ class MuxedConnection(IMuxedConn):
             due = min(self.session.deadline(), trio.current_time() + yamux.KEEPALIVE_INTERVAL)
             await trio.sleep_until(due)
             if trio.current_time() - due > _LATE:
-                await trio.sleep(
-                    _LATE
-                )  # we were stopped ourselves: what the peer sent meanwhile is read first
+                await trio.sleep(_LATE)  # we were stopped ourselves: what the peer sent is read first
             now = trio.current_time()
             if self._channel.progressed() and self.session.awaits_pong:
                 self.session.heard(now)  # the ping is still on its way, behind what the peer is taking

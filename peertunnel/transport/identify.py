@@ -25,7 +25,7 @@ async def request(connection: MuxedConnection) -> Identify:
     data = bytearray()
     with trio.move_on_after(TIMEOUT):
         try:
-            stream = await connection.open_tunnel(PROTOCOL)
+            stream = await connection.open_tunnel(PROTOCOL, is_urgent=True)
             try:
                 stream.finish()
                 while len(data) < MAX_MESSAGE:

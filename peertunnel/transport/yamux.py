@@ -29,7 +29,6 @@ from peertunnel.transport.way import Way
 
 _log = logging.getLogger(__name__)
 NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
-FEW_STREAMS = 400  # of both ends at a time; rust-yamux ends a connection at 512, and forgets later than we do
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _LINGER = 1.0  # seconds for the peer to take what we sent last before the socket is closed
 
@@ -72,7 +71,7 @@ class MuxedConnection(IMuxedConn):
         self.reason = ""
         self.round_trip: float | None = None
         self.kept = 0
-        self._max_streams = FEW_STREAMS
+        self._max_streams = yamux.FEW_STREAMS
         now = trio.current_time()
         self.session = yamux.ClientSession(now) if conn.is_initiator else yamux.ServerSession(now)
         self._raw = raw
@@ -249,23 +248,23 @@ class MuxedConnection(IMuxedConn):
         """
         return await self._open(None)
 
-    async def open_tunnel(self, protocol: str) -> MuxedStream:
+    async def open_tunnel(self, protocol: str, is_urgent: bool = False) -> MuxedStream:
         """Open a stream of one protocol without waiting for the peer's consent: data may follow at once.
+
+        An urgent one doesn't wait where the peer has many streams already.
 
         Raises:
             Unavailable: the connection is closed, or takes no new streams.
         """
-        stream = await self._open(Initiator(protocol))
+        stream = await self._open(Initiator(protocol), is_urgent)
         stream.protocol = protocol
         self.send(stream.stream_id, Initiator(protocol).hello())
         return stream
 
-    @property
-    def opens_at_once(self) -> bool:
-        """Whether a stream can be opened without waiting for others to be acknowledged, or to end."""
-        session = self.session
-        is_full = session.open_streams >= self._max_streams
-        return not is_full and session.streams_unacknowledged < yamux.MAX_UNACKNOWLEDGED
+    def opens_at_once(self, is_urgent: bool = False) -> bool:
+        """Return whether a stream need not wait for others to be acknowledged or, unless it is urgent, to end."""
+        has_room = is_urgent or self.session.open_streams < self._max_streams
+        return has_room and self.session.streams_unacknowledged < yamux.MAX_UNACKNOWLEDGED
 
     def bears(self, streams: int) -> None:
         """Note how many streams, of both ends, the peer takes at a time; until then we open only few."""
@@ -273,8 +272,8 @@ class MuxedConnection(IMuxedConn):
             self._max_streams = streams
             self._acknowledged.unpark_all()
 
-    async def _open(self, negotiation: Initiator | None) -> MuxedStream:
-        while not self.opens_at_once and not self.event_unavailable.is_set():
+    async def _open(self, negotiation: Initiator | None, is_urgent: bool = False) -> MuxedStream:
+        while not (self.opens_at_once(is_urgent) or self.event_unavailable.is_set()):
             await self._acknowledged.park()
         if self.is_closed:
             raise Unavailable(self.reason)

@@ -31,6 +31,9 @@ from peertunnel.protocols.yamux.keepalive import Keepalive
 from peertunnel.protocols.yamux.window import INITIAL_WINDOW, Growth, ReceiveWindow
 
 MAX_STREAMS = 1024  # open streams that a peer may have with us; go-yamux: 1000, rust-yamux: 512
+FEW_STREAMS = (
+    400  # of both ends that any peer bears; rust-yamux ends a session at 512, and forgets later than we do
+)
 MAX_UNACKNOWLEDGED = 256  # streams of ours without the peer's ACK; the accept backlog of go- and rust-yamux
 MAX_PAYLOAD = 65_507  # bytes of a data frame, so that with its header it fills one Noise record
 MAX_REPLIES = 1024 * 1024  # bytes of answers that a peer may leave unread before it counts as hostile

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from peertunnel.transport.yamux import FEW_STREAMS
+from peertunnel.protocols.yamux import FEW_STREAMS
 from tests.interop.exchanges import read_all
 from tests.interop.tunnels import foreign_provider, pt_consumer, tunnel
 from tests.traffic.streams import receive_exactly

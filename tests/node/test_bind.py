@@ -19,8 +19,8 @@ from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.node import TUNNEL, Node, NodeOptions, open_node
+from peertunnel.protocols import yamux
 from peertunnel.protocols.service import Service
-from peertunnel.transport import yamux
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, pair, receive_all, target
 

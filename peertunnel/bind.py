@@ -111,11 +111,16 @@ class _Consumer:
             raise TunnelAborted(f"The tunnel was cut before it had ended: {why.value}.")
         await sock.flushed()
 
-    def _not_found(self) -> NotFound | Refused:
+    def _in_vain(self) -> NotFound | Refused:
+        if self._keeper.is_connected:
+            return Refused(
+                f"The other side did not take a tunnel within {self._wait:g} s.",
+                hint="It may have too many of them: end some, or wait longer with --wait.",
+            )
         return no_provider(self._service, self._wait, self._keeper.was_refused)
 
     async def _carry(self, sock: socket.socket, remote: str) -> Outcome:
-        """Carry one local connection; raises NotFound or Refused, and aborts it, without a provider in time."""
+        """Carry one local connection; raises NotFound or Refused, and aborts it, if no stream opens in time."""
         number = self._tunnels.number()
         replay: bytes | None = None
         for pause in REOPEN_PAUSES:
@@ -157,4 +162,4 @@ class _Consumer:
                         await trio.lowlevel.checkpoint()  # the connection was lost just now
         except trio.TooSlowError:
             sockets.abort(sock)
-            raise self._not_found() from None
+            raise self._in_vain() from None

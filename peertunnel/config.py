@@ -14,7 +14,9 @@ from peertunnel.protocols.address import split_address
 from peertunnel.protocols.errors import LocalProtocolError
 from peertunnel.store import config_path, identity_path
 
-PUBLIC_BOOTSTRAP = ("/dnsaddr/bootstrap.libp2p.io",)  # the libp2p project's own peers
+PUBLIC_BOOTSTRAP = (
+    "/dnsaddr/bootstrap.libp2p.io",
+)  # the libp2p project's own peers, as in Go, Rust and JavaScript
 PUBLIC_PREFIX = "/ipfs"  # the public network's protocol is /ipfs/kad/1.0.0
 Ways: TypeAlias = Literal["any", "direct", "relayed"]
 FOREVER = 10**9  # seconds, thirty years

@@ -37,7 +37,7 @@ class IdentityError(PeerTunnelError):
 class NoNetwork(PeerTunnelError):
     """This machine has no usable network address."""
 
-    hint = "Check the network, or name the address to use with --listen."
+    hint = "Check the network of this machine."
 
 
 class TunnelAborted(PeerTunnelError):

@@ -13,6 +13,7 @@ from peertunnel.events import Emit
 from peertunnel.node import GO_TUNNEL, TUNNEL, Node
 from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
+from peertunnel.protocols.yamux import MAX_STREAMS
 from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.identify import identified, request
 from peertunnel.transport.yamux import MuxedConnection
@@ -74,6 +75,8 @@ class Keeper:
         """Learn what is at the other end."""
         answer = await request(connection)
         self._agent, self._protocols = answer.agent_version, frozenset(answer.protocols)
+        if self.is_ours:
+            connection.bears(MAX_STREAMS)
         self._asked.set()
 
     # -- more ways ------------------------------------------------------------------------------------------------
@@ -129,6 +132,11 @@ class Keeper:
 
     # -- for tunnels ----------------------------------------------------------------------------------------------
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection to a provider stands."""
+        return self._paths is not None and self._paths.best is not None
+
     async def connection(self) -> MuxedConnection:
         """Return a connection that takes new streams, as soon as there is one; waits for ever."""
         while True:
@@ -136,6 +144,8 @@ class Keeper:
             assert self._paths is not None
             best, changed = self._paths.best, self._paths.changed
             if best is not None and self._node.may_carry(best):
+                if self.is_ours:
+                    best.bears(MAX_STREAMS)
                 return best
             await changed.wait()
 

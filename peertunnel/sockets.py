@@ -238,6 +238,7 @@ async def _accept_from(
     starving = False
     while True:
         await trio.lowlevel.wait_readable(listener.fileno())
+        await trio.lowlevel.checkpoint_if_cancelled()  # and so does who has been since it was readable
         shortage = _accept_batch(listener, handler)
         if shortage and warn and not starving:
             warn(f"New connections to {local_name(listener)} have to wait: {_reason(shortage)}.")

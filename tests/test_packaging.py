@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import peertunnel
+from tests.tools import PT, lack
+
 ROOT = Path(__file__).parent.parent
 NOT_SOURCES = shutil.ignore_patterns(".*", "bin", "build", "dist", "target", "*.egg-info", "__pycache__")
 
@@ -105,3 +108,12 @@ def test_every_module_can_be_imported_from_a_zip(wheel: Path, modules: list[str]
     load = f"import importlib; print(*(importlib.import_module(n).__file__ for n in {names!r}), sep='\\n')"
     loaded = run(sys.executable, "-P", "-c", load, PYTHONPATH=str(wheel)).split()
     assert loaded == [f"{wheel}/{path}" for path in modules]
+
+
+def test_what_tox_installed_is_what_is_tested() -> None:
+    """Not the checkout, in which the tests lie and are run: neither here nor in the processes that they start."""
+    if "TOX_ENV_NAME" not in os.environ:
+        lack("tox does not run the tests")
+    installed = str(Path(sysconfig.get_path("purelib"), "peertunnel", "__init__.py"))
+    show = (PT[0], PT[1], "-c", "import peertunnel; print(peertunnel.__file__)")
+    assert [peertunnel.__file__, run(*show).strip()] == [installed, installed]

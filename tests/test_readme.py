@@ -21,6 +21,7 @@ from threading import Thread
 import click
 import pytest
 
+from peertunnel import __version__
 from peertunnel.cli.main import cli
 
 ROOT = Path(__file__).parent.parent
@@ -155,6 +156,15 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
 def test_demo_prints_what_the_readme_shows(demo: str) -> None:
     (shown,) = (without_numbers(text) for kind, text in BLOCKS if kind == "text")
     assert without_numbers(demo)[-len(shown) :] == shown
+
+
+def test_pipx_installs_it_too(checkout: Path, user: dict[str, str], tmp_path: Path) -> None:
+    (asked,) = re.findall(r"`(pipx install [^`]+)`", README)
+    tools, places = tmp_path / "tools", {"PIPX_HOME": str(tmp_path), "PIPX_BIN_DIR": str(tmp_path / "bin")}
+    script = f"python3 -m venv {tools} && {tools}/bin/pip install --quiet pipx && {tools}/bin/{asked}"
+    subprocess.run(["bash", "-euc", script], cwd=checkout, env=user | places, check=True)
+    shown = subprocess.run([tmp_path / "bin/pt", "--version"], stdout=subprocess.PIPE, text=True, check=True)
+    assert shown.stdout == f"pt {__version__}\n"
 
 
 @pytest.mark.parametrize("text", SESSIONS, ids=lambda text: text.split()[2])

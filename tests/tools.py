@@ -1,11 +1,13 @@
-"""Programs that tests need beside Python: without one its tests are skipped, and loudly; in CI they fail."""
+"""`pt`, and programs that tests need beside it: without one its tests are skipped, and loudly; in CI they fail."""
 
 import os
 import shutil
+import sys
 from typing import NoReturn
 
 import pytest
 
+PT = (sys.executable, "-P", "-m", "peertunnel")  # -P: the one that is installed, not the folder we stand in
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"  # where servers lie that no user has on the path
 
 

@@ -50,7 +50,7 @@ class Child:
     def __init__(self, name: str, module: Sequence[str], env: Mapping[str, str], is_heard: bool) -> None:
         self._name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", *module],
+            [sys.executable, "-P", "-u", "-m", *module],  # -P: no module of the folder that we stand in
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

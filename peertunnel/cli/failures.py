@@ -25,7 +25,7 @@ def report(error: BaseException, flags: Flags) -> int:
         traceback.print_exception(error)
     told = min((_as_ours(leaf) for leaf in _leaves(error)), key=_rank)
     if isinstance(told, NotFound) and not _has_network():
-        told = NoNetwork(hint="Check the network of this machine.")
+        told = NoNetwork()
     reader(flags)(ErrorOccurred.of(told))
     return told.exit_code
 

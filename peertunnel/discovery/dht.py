@@ -13,7 +13,6 @@ import time
 import trio
 
 from peertunnel.discovery import Announcement, Candidate
-from peertunnel.discovery.dht_bootstrap import PUBLIC_BOOTSTRAP
 from peertunnel.discovery.dht_membership import Membership
 from peertunnel.discovery.dht_network import Network
 from peertunnel.discovery.dht_publisher import Publisher
@@ -23,8 +22,6 @@ from peertunnel.peers import Caller, Peers
 from peertunnel.protocols.kademlia.messages import MAX_REQUEST, Contact
 from peertunnel.protocols.kademlia.providers import Providers
 from peertunnel.protocols.service import Service
-
-__all__ = ["PUBLIC_BOOTSTRAP", "Dht"]
 
 _LOOK = 2.0  # seconds between looks at what we announce ourselves
 _SWEEP = 3600.0  # seconds between sweeps of expired records

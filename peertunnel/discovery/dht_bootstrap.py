@@ -11,7 +11,6 @@ from multiaddr.resolvers import DNSResolver
 from peertunnel.discovery.dht_contacts import contact_at
 from peertunnel.protocols.kademlia.messages import Contact
 
-PUBLIC_BOOTSTRAP = ("/dnsaddr/bootstrap.libp2p.io",)  # as in every public node of Go, Rust and JavaScript
 MAX_NODES = 64  # that a name may stand for; the public one has five, each at some addresses
 _RESOLVING = 10.0  # seconds for a name; the resolver tries each name server for five
 _FAILURES = (  # no network, no resolver set up, no such name, loops, answers that make no sense

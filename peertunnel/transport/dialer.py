@@ -35,6 +35,10 @@ class DialError(Exception):
         )
 
 
+def _is_name(address: Multiaddr) -> bool:
+    return str(address.protocols()[0].name).startswith("dns")
+
+
 async def dial(
     peer_id: ID, addresses: Sequence[Multiaddr], transports: Sequence[Transport], within: float
 ) -> MuxedConnection:
@@ -51,13 +55,21 @@ async def dial(
     """
     race = Race()
     usable = [place for place in addresses if any(t.can_dial(place) for t in transports)][:MAX_ADDRESSES]
-    with trio.move_on_after(within):
+    numbers = [place for place in usable if not _is_name(place)]
+    groups = [numbers, *([place] for place in usable if _is_name(place))]  # a name server may take its time
+
+    async def try_all(group: Sequence[Multiaddr]) -> None:
         attempts: list[Attempt] = []
         for transport in transports:
-            attempts += await transport.plan(
-                peer_id, [place for place in usable if transport.can_dial(place)]
-            )
+            attempts += await transport.plan(peer_id, [place for place in group if transport.can_dial(place)])
         await race.run(attempts)
+        if race.winner is not None:
+            nursery.cancel_scope.cancel()
+
+    with trio.move_on_after(within):
+        async with trio.open_nursery() as nursery:
+            for group in groups:
+                nursery.start_soon(try_all, group)
     if race.winner is None:
         raise DialError(race.reasons or [(str(address), "timed out") for address in usable])
     return race.winner

@@ -25,10 +25,13 @@ async def request(connection: MuxedConnection) -> Identify:
     data = bytearray()
     with trio.move_on_after(TIMEOUT):
         try:
-            stream = await connection.open_tunnel(PROTOCOL)
-            stream.finish()
-            while len(data) < MAX_MESSAGE:
-                data += await stream.read()
+            stream = await connection.open_tunnel(PROTOCOL, is_urgent=True)
+            try:
+                stream.finish()
+                while len(data) < MAX_MESSAGE:
+                    data += await stream.read()
+            finally:
+                stream.abort()  # whoever tells no end would keep it open
         except MuxedStreamEOF:
             pass
         except (MuxedStreamError, MuxedConnError):

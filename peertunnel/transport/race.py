@@ -45,7 +45,7 @@ class Race:
         self._changed = trio.Event()
 
     async def run(self, attempts: Sequence[Attempt]) -> None:
-        """Start the attempts in turn until one wins or all have failed."""
+        """Start the attempts in turn until one wins or all have failed; several such rows may run side by side."""
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             for attempt in sorted(attempts, key=lambda attempt: attempt.head_start):
@@ -59,7 +59,6 @@ class Race:
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            self._changed = trio.Event()
             await self._changed.wait()
 
     async def _attempt(self, attempt: Attempt, race: trio.CancelScope) -> None:
@@ -69,6 +68,7 @@ class Race:
             self.reasons.append((str(attempt.address), getattr(error, "strerror", None) or str(error)))
             self._running -= 1
             self._changed.set()
+            self._changed = trio.Event()
             return
         if self.winner is None:
             self.winner = connection

@@ -277,17 +277,21 @@ class MuxedStream(IMuxedStream):
 
     async def close(self) -> None:
         """Send FIN and drop whatever still arrives."""
-        self._is_discarding = True
-        self.consumed(len(self._inbox))
-        self._inbox.clear()
+        self._discard()
         self.finish()
         await trio.lowlevel.checkpoint()
 
     async def reset(self) -> None:
         """Abort the stream."""
+        self._discard()
         if not self.is_closed:
             self.abort()
         await trio.lowlevel.checkpoint()
+
+    def _discard(self) -> None:
+        self._is_discarding = True
+        self.consumed(len(self._inbox))
+        self._inbox.clear()
 
     def set_deadline(self, ttl: int) -> None:
         """Not offered: trio's cancel scopes are the deadlines here."""

@@ -33,9 +33,10 @@ from peertunnel.transport.channel import Channel
 from peertunnel.transport.noise import NoiseChannel
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.router import Router
 from peertunnel.transport.tls import TlsChannel
 from peertunnel.transport.way import DIRECT, Way
-from peertunnel.transport.yamux import MuxedConnection, Router
+from peertunnel.transport.yamux import MuxedConnection
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds for security and multiplexer together; as in go-libp2p's accept timeout
 

@@ -8,7 +8,6 @@ blocked they are parked, and whoever has sent a batch wakes the next one.
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import trio
 from libp2p.abc import IMuxedConn, ISecureConn
@@ -24,6 +23,7 @@ from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.router import Router
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.way import Way
 
@@ -31,22 +31,6 @@ _log = logging.getLogger(__name__)
 NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _LINGER = 1.0  # seconds for the peer to take what we sent last before the socket is closed
-
-
-class Router(Protocol):
-    """Knows which protocols are served, and by whom."""
-
-    def speaks(self, protocol: str) -> bool:
-        """Return whether a stream of this protocol is welcome now."""
-        ...
-
-    def offered(self) -> list[str]:
-        """Return the protocols that may be listed to a peer."""
-        ...
-
-    def route(self, stream: MuxedStream) -> bool:
-        """Take a negotiated stream at once; return False to leave it to the library."""
-        ...
 
 
 class MuxedConnection(IMuxedConn):
@@ -87,6 +71,7 @@ class MuxedConnection(IMuxedConn):
         self.reason = ""
         self.round_trip: float | None = None
         self.kept = 0
+        self._max_streams = yamux.FEW_STREAMS
         now = trio.current_time()
         self.session = yamux.ClientSession(now) if conn.is_initiator else yamux.ServerSession(now)
         self._raw = raw
@@ -199,9 +184,7 @@ class MuxedConnection(IMuxedConn):
             due = min(self.session.deadline(), trio.current_time() + yamux.KEEPALIVE_INTERVAL)
             await trio.sleep_until(due)
             if trio.current_time() - due > _LATE:
-                await trio.sleep(
-                    _LATE
-                )  # we were stopped ourselves: what the peer sent meanwhile is read first
+                await trio.sleep(_LATE)  # we were stopped ourselves: what the peer sent is read first
             now = trio.current_time()
             if self._channel.progressed() and self.session.awaits_pong:
                 self.session.heard(now)  # the ping is still on its way, behind what the peer is taking
@@ -265,19 +248,32 @@ class MuxedConnection(IMuxedConn):
         """
         return await self._open(None)
 
-    async def open_tunnel(self, protocol: str) -> MuxedStream:
+    async def open_tunnel(self, protocol: str, is_urgent: bool = False) -> MuxedStream:
         """Open a stream of one protocol without waiting for the peer's consent: data may follow at once.
+
+        An urgent one doesn't wait where the peer has many streams already.
 
         Raises:
             Unavailable: the connection is closed, or takes no new streams.
         """
-        stream = await self._open(Initiator(protocol))
+        stream = await self._open(Initiator(protocol), is_urgent)
         stream.protocol = protocol
         self.send(stream.stream_id, Initiator(protocol).hello())
         return stream
 
-    async def _open(self, negotiation: Initiator | None) -> MuxedStream:
-        while self.session.streams_unacknowledged >= yamux.MAX_UNACKNOWLEDGED and not self.is_closed:
+    def opens_at_once(self, is_urgent: bool = False) -> bool:
+        """Return whether a stream need not wait for others to be acknowledged or, unless it is urgent, to end."""
+        has_room = is_urgent or self.session.open_streams < self._max_streams
+        return has_room and self.session.streams_unacknowledged < yamux.MAX_UNACKNOWLEDGED
+
+    def bears(self, streams: int) -> None:
+        """Note how many streams, of both ends, the peer takes at a time; until then we open only few."""
+        if streams > self._max_streams:
+            self._max_streams = streams
+            self._acknowledged.unpark_all()
+
+    async def _open(self, negotiation: Initiator | None, is_urgent: bool = False) -> MuxedStream:
+        while not (self.opens_at_once(is_urgent) or self.event_unavailable.is_set()):
             await self._acknowledged.park()
         if self.is_closed:
             raise Unavailable(self.reason)

@@ -15,6 +15,7 @@ from peertunnel.protocols.yamux.events import (
 from peertunnel.protocols.yamux.frames import HEADER_SIZE, Flag, FrameType, GoAwayCode, encode
 from peertunnel.protocols.yamux.keepalive import INTERVAL as KEEPALIVE_INTERVAL
 from peertunnel.protocols.yamux.session import (
+    FEW_STREAMS,
     MAX_PAYLOAD,
     MAX_STREAMS,
     MAX_UNACKNOWLEDGED,
@@ -25,6 +26,7 @@ from peertunnel.protocols.yamux.session import (
 from peertunnel.protocols.yamux.window import INITIAL_WINDOW, MAX_WINDOW, MEMORY_CAP
 
 __all__ = [
+    "FEW_STREAMS",
     "HEADER_SIZE",
     "INITIAL_WINDOW",
     "KEEPALIVE_INTERVAL",

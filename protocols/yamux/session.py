@@ -31,9 +31,10 @@ from peertunnel.protocols.yamux.keepalive import Keepalive
 from peertunnel.protocols.yamux.window import INITIAL_WINDOW, Growth, ReceiveWindow
 
 MAX_STREAMS = 1024  # open streams that a peer may have with us; go-yamux: 1000, rust-yamux: 512
-MAX_UNACKNOWLEDGED = (
-    256  # streams of ours that wait for the peer's ACK; the accept backlog of go- and rust-yamux
+FEW_STREAMS = (
+    400  # of both ends that any peer bears; rust-yamux ends a session at 512, and forgets later than we do
 )
+MAX_UNACKNOWLEDGED = 256  # streams of ours without the peer's ACK; the accept backlog of go- and rust-yamux
 MAX_PAYLOAD = 65_507  # bytes of a data frame, so that with its header it fills one Noise record
 MAX_REPLIES = 1024 * 1024  # bytes of answers that a peer may leave unread before it counts as hostile
 _MAX_WINDOW = 2**32 - 1  # bytes; the length field
@@ -69,6 +70,7 @@ class Session:
         self.is_going_away = False
         self.peer_is_going_away = False
         self._streams: dict[int, _Stream] = {}
+        self._unread: dict[int, _Stream] = {}  # finished both ways, but what came is still in our memory
         self._peer_streams = 0
         self._max_streams = max_streams
         self._next_id = self._first_id
@@ -157,7 +159,7 @@ class Session:
     def _accept(self, stream_id: int, now: float, events: list[Event]) -> _Stream | None:
         if stream_id == 0 or stream_id % 2 == self._first_id % 2:
             raise RemoteProtocolError(f"the peer opened stream {stream_id}, which is ours to open")
-        if stream_id in self._streams:
+        if stream_id in self._streams or stream_id in self._unread:
             raise RemoteProtocolError(f"the peer opened stream {stream_id} twice")
         if self.is_going_away or self._peer_streams >= self._max_streams:
             self._control += encode(FrameType.WINDOW_UPDATE, Flag.RST, stream_id, 0)
@@ -203,7 +205,7 @@ class Session:
             stream.peer_finished = True
             events.append(StreamFinished(stream.id))
             if stream.finished:
-                self._remove(stream)
+                self._finish(stream)
 
     def _ping(self, flags: int, value: int, now: float, events: list[Event]) -> None:
         if flags & _SYN:
@@ -278,8 +280,13 @@ class Session:
 
     def consumed(self, stream_id: int, size: int, now: float) -> None:
         """Note that `size` bytes of a stream have left our memory, so that the peer may send more."""
-        stream = self._streams.get(stream_id)
-        if stream is None or stream.peer_finished:
+        stream = self._streams.get(stream_id) or self._unread.get(stream_id)
+        if stream is None:
+            return
+        if stream.peer_finished:
+            stream.receive_window.drain(size)
+            if stream_id in self._unread and not stream.receive_window.unread:
+                self._release(self._unread.pop(stream_id))
             return
         granted = stream.receive_window.consume(size, now)
         if granted:
@@ -293,10 +300,12 @@ class Session:
         stream.finished = True
         self._control += encode(FrameType.WINDOW_UPDATE, Flag.FIN, stream_id, 0)
         if stream.peer_finished:
-            self._remove(stream)
+            self._finish(stream)
 
     def send_reset(self, stream_id: int) -> None:
-        """Abort a stream; a stream that has ended is left alone."""
+        """Abort a stream, and give up what came on it; a stream that has ended sends nothing more."""
+        if stream_id in self._unread:
+            self._release(self._unread.pop(stream_id))
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._remove(stream)
@@ -355,15 +364,25 @@ class Session:
         """How many streams have not ended yet."""
         return len(self._streams)
 
+    def _finish(self, stream: _Stream) -> None:
+        """Take off a stream that is finished both ways; until it is read it counts, or memory would have no bound."""
+        if stream.receive_window.unread:
+            self._unread[stream.id] = stream
+        self._remove(stream)
+
     def _remove(self, stream: _Stream) -> None:
         del self._streams[stream.id]
-        stream.receive_window.close()
-        if stream.id % 2 != self._first_id % 2:
-            self._peer_streams -= 1
         if not stream.acknowledged:
             self.streams_unacknowledged -= 1
         if self._current is stream:
             self._current = None  # the rest of its frame is dropped
+        if stream.id not in self._unread:
+            self._release(stream)
+
+    def _release(self, stream: _Stream) -> None:
+        stream.receive_window.close()
+        if stream.id % 2 != self._first_id % 2:
+            self._peer_streams -= 1
 
 
 class ClientSession(Session):

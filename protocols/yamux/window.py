@@ -66,6 +66,15 @@ class ReceiveWindow:
         self._updated = now
         return granted
 
+    @property
+    def unread(self) -> int:
+        """Bytes that came and are still in our memory."""
+        return self.size - self.left - self._consumed
+
+    def drain(self, size: int) -> None:
+        """Note that `size` bytes were consumed of a stream on which no more will come."""
+        self._consumed += size
+
     def close(self) -> None:
         """Give back the growth of this window; call it once, when the stream has ended."""
         self._growth.release(self.size)

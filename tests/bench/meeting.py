@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.bench.machine import machine
 from tests.bench.programs import START_SECONDS, Failed, Program, program
 from tests.interop.dht_network import PREFIX, network
+from tests.tools import PT
 
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
 HEADING = "## From start to the first byte"
@@ -68,7 +69,7 @@ def _site() -> Iterator[int]:
 def _pt(home: Path, *arguments: str) -> AbstractContextManager[Program]:
     shared = ("--json", "--p2p-listen", "/ip4/127.0.0.1/tcp/0")
     variables = {"PT_HOME": str(home), "PT_ID": _ID, "PT_DHT": "0"}
-    return program([sys.executable, "-m", "peertunnel", *shared, *arguments], variables)
+    return program([*PT, *shared, *arguments], variables)
 
 
 @contextmanager

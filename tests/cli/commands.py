@@ -3,14 +3,14 @@
 import os
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Self
 
-PT = [sys.executable, "-m", "peertunnel"]
+from tests.tools import PT
+
 LOCALLY = ["--no-mdns", "--p2p-listen", "/ip4/127.0.0.1/tcp/0", "--wait", "50"]
 POLL = 0.02  # seconds between looks at what a process has printed
 SECONDS = 60  # for a command that ends by itself, on a busy machine

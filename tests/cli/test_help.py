@@ -12,7 +12,8 @@ import pytest
 
 from peertunnel import __version__
 from peertunnel.cli.main import ALIASES, COMMANDS, cli
-from tests.cli.commands import PT, environment, run_pt
+from tests.cli.commands import environment, run_pt
+from tests.tools import PT
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/commands.md").read_text()
 HELP_SECONDS = 0.15

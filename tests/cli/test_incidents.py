@@ -12,9 +12,9 @@ import trio
 
 from peertunnel.identity import Identity
 from peertunnel.node import NodeOptions, open_node
-from tests.cli.commands import LOCALLY, PT, SECONDS, Started, environment
+from tests.cli.commands import LOCALLY, SECONDS, Started, environment
 from tests.cli.servers import connect, echo_server
-from tests.tools import need
+from tests.tools import PT, need
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/errors.md").read_text().partition("## While it runs")[2]
 ROWS = re.findall(r"^\| (.+?) \| (.+?) \| (.*?) ?\| (\d+) \|$", DOCUMENT, re.MULTILINE)

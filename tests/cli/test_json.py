@@ -14,7 +14,8 @@ from peertunnel import events
 from peertunnel.cli import results
 from peertunnel.cli.output import JsonLines
 from peertunnel.events import ErrorOccurred, Event, Listening
-from tests.cli.commands import PT, SECONDS, environment
+from tests.cli.commands import SECONDS, environment
+from tests.tools import PT
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/json.md").read_text()
 (EXAMPLES,) = re.findall(r"```json\n(.*?)```", DOCUMENT, re.DOTALL)

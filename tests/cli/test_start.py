@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import Started, environment
+from tests.tools import PT
 
 TRIES = 5  # of which the best one counts: the machine may be busy with something else
 
@@ -25,7 +26,7 @@ def test_a_local_port_is_open_soon(tmp_path: Path) -> None:
 
 def test_help_is_there_at_once(tmp_path: Path) -> None:
     pt, took = shutil.which("pt", path=str(Path(sys.executable).parent)), []
-    command = [pt] if pt else [sys.executable, "-m", "peertunnel"]
+    command = [pt] if pt else PT
     for _ in range(2 * TRIES):
         began = time.monotonic()
         subprocess.run([*command, "--help"], env=environment(tmp_path), capture_output=True, check=True)

@@ -12,8 +12,9 @@ from typing import Self
 
 import pytest
 
-from tests.cli.commands import LOCALLY, POLL, PT, SECONDS, Started, environment
+from tests.cli.commands import LOCALLY, POLL, SECONDS, Started, environment
 from tests.cli.servers import ask, connect, echo_server
+from tests.tools import PT
 
 
 class Terminal:

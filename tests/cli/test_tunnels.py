@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import LOCALLY, PT, SECONDS, Started, environment, run_pt
+from tests.cli.commands import LOCALLY, SECONDS, Started, environment, run_pt
 from tests.cli.servers import ask, connect, echo_server
+from tests.tools import PT
 
 ON_THE_LAN = ("--mdns", "--p2p-listen", "/ip4/127.0.0.1/tcp/0")
 

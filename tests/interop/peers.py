@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import trio
+
+from tests.tools import PT
 
 START_SECONDS = 60  # an interpreter, libp2p's imports and a machine that builds something else
 STOP_SECONDS = 30
@@ -82,4 +83,4 @@ async def running(command: list[str], home: Path | None = None) -> AsyncIterator
 def pt(home: Path, *arguments: str) -> AbstractAsyncContextManager[Running]:
     """Run `pt --json` with these arguments and an identity of its own, on loopback only."""
     shared = ["--json", "--no-mdns", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]
-    return running([sys.executable, "-m", "peertunnel", *shared, *arguments], home)
+    return running([*PT, *shared, *arguments], home)

@@ -54,9 +54,9 @@ def tcp_address(ready: dict[str, list[str]]) -> str:
     return next(address for address in ready["addresses"] if "/tcp/" in address)
 
 
-def pt_provider(home: Path) -> Provide:
+def pt_provider(home: Path, *options: str) -> Provide:
     """Make providers that are `pt tcp`, for everybody: the other peers know no secret."""
-    return lambda target: pt(home, "tcp", "--target", target, "--id", "interop", "--public")
+    return lambda target: pt(home, "tcp", "--target", target, "--id", "interop", "--public", *options)
 
 
 def pt_consumer(home: Path, *options: str) -> Consume:

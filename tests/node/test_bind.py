@@ -19,6 +19,7 @@ from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.node import TUNNEL, Node, NodeOptions, open_node
+from peertunnel.protocols import yamux
 from peertunnel.protocols.service import Service
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, pair, receive_all, target
@@ -95,6 +96,35 @@ async def test_a_stream_that_one_of_ours_resets_is_not_opened_again() -> None:
         with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
             await receive_all(client)
         assert seen() == 1
+
+
+async def test_a_tunnel_waits_while_the_provider_has_enough_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A foreign one, that is, since rust-libp2p would end the connection, and all tunnels with it."""
+    monkeypatch.setattr(identify, "AGENT_VERSION", "rust-libp2p/0.56")
+    monkeypatch.setattr(yamux, "FEW_STREAMS", 2)
+    async with dropping(0) as (host, seen), consumer(host.addresses, wait=3.0) as (port, log):
+        open_ones = []
+        for count in (1, 2):
+            open_ones.append(await trio.open_tcp_stream("127.0.0.1", port))
+            await log.wait(TunnelOpened, count)
+        late = await trio.open_tcp_stream("127.0.0.1", port)
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            await receive_all(late)
+        (error,) = await log.wait(ErrorOccurred)
+        assert (error.code, seen()) == (4, 2) and "did not take" in error.message
+        waiting = await trio.open_tcp_stream("127.0.0.1", port)
+        await open_ones[0].aclose()
+        for client in (open_ones[1], waiting):
+            await client.send_all(b"hello")
+            with trio.fail_after(PATIENCE):
+                assert await client.receive_some() == b"hello"
+
+
+async def test_one_of_ours_takes_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yamux, "FEW_STREAMS", 2)
+    async with dropping(0) as (host, _), consumer(host.addresses) as (port, log):
+        clients = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(5)]
+        await log.wait(TunnelOpened, len(clients))
 
 
 async def test_a_connection_waits_for_the_provider_and_is_reset_when_it_does_not_come() -> None:

@@ -20,6 +20,7 @@ from libp2p.security.tls.io import TLSReadWriter, TLSStreamReadWriter
 from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
 from libp2p.transport.upgrader import TransportUpgrader
 from noise.connection import NoiseConnection
+from noise.state import CipherState
 
 from peertunnel.host import AGENT, open_host
 from peertunnel.identity import Identity
@@ -71,8 +72,53 @@ def test_the_version_is_the_one_that_was_read() -> None:
             "self.read_write_closer",
             "take_over() finds our socket under read_write_closer: follow the new path",
         ),
+        (
+            CipherState.initialize_key,
+            "self.k = key\n        self.n = 0",
+            "take_over() continues with each cipher state's key k and nonce n",
+        ),
+        (
+            MuxerMultistream.__init__,
+            "self.negotiate_timeout = negotiate_timeout",
+            "Muxer.new_conn negotiates for negotiate_timeout seconds",
+        ),
+        (
+            MuxerMultistream.new_conn,
+            "return self._annotate_connection(muxed_conn, conn, protocol)",
+            "Muxer.new_conn ends as this one does: what is done with a new connection now?",
+        ),
         (TLSReadWriter.__init__, "self.stream_writer", "take_over() finds our socket under stream_writer"),
         (TLSStreamReadWriter.__init__, "self.raw_connection = conn", "take_over() looks for raw_connection"),
+        (
+            TLSStreamReadWriter.__init__,
+            "self._read_buffer = bytearray()",
+            "take_over() takes what the handshake read ahead from _read_buffer",
+        ),
+        (
+            TLSStreamReadWriter.handshake,
+            "self._ssl_socket = ssl_obj\n        self._in_bio = in_bio\n        self._out_bio = out_bio",
+            "take_over() continues with _ssl_socket, _in_bio and _out_bio: where is the session now?",
+        ),
+        (
+            Swarm.new_stream,
+            "connections = await self.dial_peer(peer_id)",
+            "host.py overrides dial_peer, so that the library dials through us",
+        ),
+        (
+            Swarm.run,
+            "self.auto_connector.",
+            "host.py replaces auto_connector by one that dials nobody",
+        ),
+        (
+            SwarmConn.__init__,
+            "self.muxed_conn = muxed_conn",
+            "host.py finds our connections as muxed_conn of the swarm's",
+        ),
+        (
+            BasicHost.get_addrs,
+            "self._addrs_factory(",
+            "host.py tells our addresses through addrs_factory",
+        ),
         (
             Swarm.add_conn,
             "self.manager.run_task(muxed_conn.start)",

@@ -1,6 +1,7 @@
 """Dialling: every address counts, the wrong peer never wins, and yesterday's failure is forgotten."""
 
 import socket
+from typing import NoReturn
 
 import pytest
 import trio
@@ -40,6 +41,26 @@ async def test_one_good_address_among_dead_and_silent_ones_is_enough() -> None:
             with trio.fail_after(5):  # the silent one alone would take 10 s
                 connection = await client.dial(server.peer_id, addresses, PATIENCE)
             assert str(connection.peer_id) == server.peer_id
+
+
+async def test_a_name_server_that_does_not_answer_holds_nobody_up() -> None:
+    class Silent(trio.abc.HostnameResolver):
+        async def getaddrinfo(self, *args: object) -> NoReturn:
+            await trio.sleep_forever()
+            raise AssertionError
+
+        async def getnameinfo(self, *args: object) -> NoReturn:
+            raise AssertionError
+
+    trio.socket.set_custom_hostname_resolver(Silent())
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        addresses = ["/dns4/example.org/tcp/1", *server.addresses, "/dns/example.net/tcp/1"]
+        with trio.fail_after(PATIENCE / 2):
+            connection = await client.dial(server.peer_id, addresses, PATIENCE)
+        assert str(connection.peer_id) == server.peer_id
 
 
 @pytest.mark.parametrize("family", [0, 1])

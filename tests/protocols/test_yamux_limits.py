@@ -89,6 +89,35 @@ def test_a_half_closed_stream_still_counts() -> None:
     assert feed(session, update(3, flags=SYN)) == []
 
 
+def test_a_stream_that_has_ended_counts_until_it_is_read() -> None:
+    session = ServerSession(0.0, max_streams=1)
+    feed(session, data(1, b"unread", SYN | FIN))
+    session.send_fin(1)
+    assert session.open_streams == 0
+    session.consumed(1, 5, 0.0)
+    assert feed(session, update(3, flags=SYN)) == []
+    session.consumed(1, 1, 0.0)
+    assert feed(session, update(5, flags=SYN)) == [StreamOpened(5)]
+
+
+def test_what_came_on_a_stream_that_has_ended_may_be_given_up() -> None:
+    session = ServerSession(0.0, max_streams=1)
+    feed(session, data(1, b"unread", SYN | FIN))
+    session.send_fin(1)
+    session.outgoing()
+    session.send_reset(1)
+    assert not session.has_outgoing
+    assert feed(session, update(3, flags=SYN)) == [StreamOpened(3)]
+
+
+def test_a_stream_that_has_ended_unread_is_not_opened_again() -> None:
+    session = ServerSession(0.0)
+    feed(session, data(1, b"unread", SYN | FIN))
+    session.send_fin(1)
+    with pytest.raises(RemoteProtocolError, match="twice"):
+        feed(session, update(1, flags=SYN))
+
+
 def test_our_own_streams_do_not_count_against_the_peer() -> None:
     session = ServerSession(0.0, max_streams=1)
     for _ in range(3):

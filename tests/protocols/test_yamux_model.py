@@ -56,9 +56,12 @@ class Stream:
     consumed: int = 0  # bytes
 
     @property
+    def is_aborted(self) -> bool:
+        return self.has_aborted or self.has_seen_abort
+
+    @property
     def is_live(self) -> bool:
-        is_over = self.has_aborted or self.has_seen_abort or (self.has_finished and self.has_seen_end)
-        return self.is_known and not is_over
+        return self.is_known and not self.is_aborted and not (self.has_finished and self.has_seen_end)
 
 
 @dataclass
@@ -213,7 +216,7 @@ class Sessions(RuleBasedStateMachine):
             for stream_id, stream in end.streams.items():
                 held = peer.streams[stream_id].sent - stream.consumed
                 assert end.session.send_window(stream_id) >= 0 and held <= MAX_WINDOW
-                growth += max(0, held - INITIAL) if stream.is_live else 0
+                growth += 0 if stream.is_aborted else max(0, held - INITIAL)  # also once it has ended
             assert growth <= MEMORY_CAP
             assert end.session.open_streams == sum(stream.is_live for stream in end.streams.values())
 

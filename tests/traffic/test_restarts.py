@@ -1,7 +1,6 @@
 """A provider that comes late, goes away or comes back elsewhere; a consumer that waits for it."""
 
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -15,6 +14,7 @@ from tests.interop.peers import Running, running
 from tests.interop.tunnels import tcp_address
 from tests.node.lan import Machine, open_machine
 from tests.node.pair import echo
+from tests.tools import PT
 from tests.traffic.processes import NAME, consumer, need_all, nobody, provider, until
 from tests.traffic.streams import receive_exactly
 
@@ -95,9 +95,7 @@ def on_lan(machine: Machine, home: Path, *arguments: str) -> AbstractAsyncContex
     """Run `pt` on a machine where multicast reaches nobody else."""
     listen = ("--p2p-listen", "/ip4/127.0.0.1/tcp/0")
     command = [
-        sys.executable,
-        "-m",
-        "peertunnel",
+        *PT,
         "--json",
         *listen,
         *arguments,

@@ -4,7 +4,6 @@ import getpass
 import os
 import shlex
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from random import Random
 
 import pytest
 
-from tests.tools import need
+from tests.tools import PT, need
 from tests.traffic.processes import NAME, Forwarding, forwarding, lasting, need_all, run, server
 
 MIB = 1 << 20
@@ -56,7 +55,7 @@ class Ssh:
     @property
     def proxy(self) -> str:
         """Give the option that reaches the server with no local port."""
-        words = [sys.executable, "-m", "peertunnel", "bind", "--stdio", "--no-mdns"]
+        words = [*PT, "bind", "--stdio", "--no-mdns"]
         words += ["--peer", self.tunnel.address, "--id", NAME, "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]
         return f"-oProxyCommand={shlex.join(words)}"
 

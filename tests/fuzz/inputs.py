@@ -13,11 +13,13 @@ from peertunnel.protocols.circuit import relay as relay_says
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.kademlia import messages as kad
 from peertunnel.protocols.peerid import ed25519_peer_id
+from peertunnel.protocols.portmap import igd
 from peertunnel.protocols.record import Form, PeerRecord, seal
 from peertunnel.protocols.rendezvous import Discover, Message, Register, Unregister, encode
 
 SCRIPT = 16  # bytes at the start of an input that are choices, not wire
 
+IGD = igd.Service("urn:schemas-upnp-org:service:WANIPConnection:1", "http://192.168.1.1/ctl")
 REGISTRANT_KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 RELAY_KEY = Ed25519PrivateKey.from_private_bytes(b"R" * 32)
 
@@ -121,7 +123,34 @@ def _circuits() -> tuple[list[bytes], list[bytes]]:
 
 
 _HOP, _STOP = _circuits()
+_DATAGRAMS = [
+    bytes.fromhex("0280000000000000 0000004d 000000000000000000000000"),
+    bytes.fromhex("0281000000001c20 0000004d 000000000000000000000000") + bytes(12) + b"\6\0\0\0" + bytes(20),
+    bytes.fromhex("0281000200001c20 0000004d 000000000000000000000000") + bytes(36),
+    bytes.fromhex("00800000 0000004d c0000209"),
+    bytes.fromhex("00820000 0000004d 0fa10fa2 00001c20"),
+    bytes.fromhex("00820002 0000004d"),
+    b"HTTP/1.1 200 OK\r\nST: x\r\nLOCATION: http://192.168.1.1:5000/root.xml\r\n\r\n",
+]
+_UPNP = [
+    b"<root><URLBase>http://192.168.1.1/</URLBase><device><service><serviceType>" + IGD.kind.encode(),
+    b"</serviceType><controlURL>//192.168.1.1:80/x</controlURL></service></device></root>",
+    b"<Envelope><Body><GetExternalIPAddressResponse><NewExternalIPAddress>192.0.2.9</NewExternalIPAddress>",
+    b"</GetExternalIPAddressResponse></Body></Envelope>",
+    b"<Envelope><Body><Fault><UPnPError><errorCode>718</errorCode></UPnPError></Fault></Body></Envelope>",
+]
+
+
+def _upnp(rng: Random) -> bytearray:
+    """Write one document, or two pieces that make none."""
+    first = rng.choice((0, 0, 2, 2, 4, rng.randrange(5)))
+    pieces = _UPNP[first : first + rng.choice((1, 2, 2))]
+    return bytearray().join([rng.randbytes(SCRIPT), *pieces])
+
+
 _CONVERSATIONS = {
+    "datagrams": _chosen(_DATAGRAMS),
+    "upnp": _upnp,
     "auth": _chosen(_auth()),
     "autonat": _chosen(_autonat()),
     "dcutr": _chosen(_dcutr()),

@@ -21,6 +21,7 @@ from peertunnel.protocols.kademlia.messages import encode as encode_kad
 from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.protocols.noise import Opener, Sealer, sealed_size
 from peertunnel.protocols.peerid import ed25519_peer_id
+from peertunnel.protocols.portmap import igd, natpmp, pcp, ssdp
 from peertunnel.protocols.record import unseal
 from peertunnel.protocols.rendezvous import Book, Discovered, decode, encode
 from peertunnel.protocols.yamux import (
@@ -36,7 +37,8 @@ from peertunnel.protocols.yamux import (
     WindowOpened,
 )
 
-from .inputs import REGISTRANT_KEY, RELAY_KEY
+from .inputs import IGD, REGISTRANT_KEY, RELAY_KEY
+from .inputs import SCRIPT as INPUT_SCRIPT
 
 Target = Callable[[bytes], None]
 REGISTRANT = ed25519_peer_id(REGISTRANT_KEY.public_key().public_bytes_raw())
@@ -329,6 +331,40 @@ def stop(data: bytes) -> None:
         return
 
 
+def datagrams(data: bytes) -> None:
+    """What a router sends over UDP is read or refused, and never in two protocols."""
+    script = _Script(data)
+    for part in script.parts():
+        read: list[object] = []
+        for reader in (pcp.decode, natpmp.decode, ssdp.decode):
+            try:
+                read.append(reader(part))
+            except RemoteProtocolError:
+                continue
+        assert len(read) <= 1
+        for answer in read:
+            if isinstance(answer, ssdp.Found):
+                assert len(answer.location) <= ssdp.MAX_LOCATION
+
+
+def upnp(data: bytes) -> None:
+    """A router's documents are read or refused; whatever they say, nobody but the router is called."""
+    place = "http://192.168.1.1:5000/root.xml"
+    document = data[INPUT_SCRIPT:]
+    try:
+        services = igd.read_description(document, place)
+        assert len(services) <= igd.MAX_SERVICES
+        assert all(igd.host_of(service.url) == igd.host_of(place) for service in services)
+    except RemoteProtocolError:
+        pass
+    for call in (igd.external_address(IGD), igd.delete_mapping(IGD, "tcp", 1)):
+        try:
+            answer = igd.decode(call, document)
+            assert isinstance(answer, igd.Failed) or answer.external_address is None or len(answer.values) > 0
+        except RemoteProtocolError:
+            pass
+
+
 TARGETS: dict[str, Target] = {
     "auth": auth,
     "autonat": autonat,
@@ -336,7 +372,9 @@ TARGETS: dict[str, Target] = {
     "hop": hop,
     "stop": stop,
     "kademlia": kademlia,
+    "datagrams": datagrams,
     "rendezvous": rendezvous,
+    "upnp": upnp,
     "yamux": yamux,
     "noise": noise,
     "multistream": multistream,

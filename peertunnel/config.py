@@ -28,6 +28,7 @@ class Config:
 
     identity: the path of the key file; in the file it is relative to the file's directory. listen: multiaddrs
     that the node listens on. mdns: whether to announce and look on the local network. dht: the same for the DHT.
+    portmap: whether to ask the router to let others in.
     bootstrap: multiaddrs of peers that lead into the DHT. dht_prefix: what its protocol's name begins with.
     rendezvous: multiaddrs of rendezvous points. relay: multiaddrs of circuit relays. via: multiaddrs of `pt relay`
     nodes, which are all three. ways: which ways tunnels may take. wait: seconds that a new connection waits for the
@@ -38,6 +39,7 @@ class Config:
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
     mdns: bool = True
     dht: bool = True
+    portmap: bool = True
     bootstrap: tuple[str, ...] = ()
     dht_prefix: str = PUBLIC_PREFIX
     rendezvous: tuple[str, ...] = ()
@@ -172,6 +174,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "listen": _addresses,
     "mdns": _flag,
     "dht": _flag,
+    "portmap": _flag,
     "bootstrap": _peers,
     "dht_prefix": _prefix,
     "rendezvous": _peers,

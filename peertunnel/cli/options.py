@@ -30,6 +30,7 @@ class Flags:
     grace: float | None = None  # seconds
     mdns: bool | None = None
     dht: bool | None = None
+    portmap: bool | None = None
     bootstrap: tuple[str, ...] = ()
     dht_prefix: str | None = None
     rendezvous: tuple[str, ...] = ()
@@ -72,6 +73,7 @@ class Flags:
             listen=self.p2p_listen or None,
             mdns=self.mdns,
             dht=self.dht,
+            portmap=self.portmap,
             bootstrap=self.bootstrap or None,
             dht_prefix=self.dht_prefix,
             rendezvous=self.rendezvous or None,
@@ -126,6 +128,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     },
     "--mdns/--no-mdns": {"default": None, "help": "Find and be found on the local network.  [yes]"},
     "--dht/--no-dht": {"default": None, "help": "Find and be found in the DHT.  [yes]"},
+    "--portmap/--no-portmap": {"default": None, "help": "Have the router map a port for others.  [yes]"},
     "--via": {
         "metavar": "MULTIADDR",
         "multiple": True,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from peertunnel.changes import watch_network
 from peertunnel.interfaces import IPAddress
 from peertunnel.portmap.announcements import listen
 from peertunnel.portmap.gateway import Gateway, default_gateways
@@ -69,6 +70,7 @@ class PortMapper:
         """Map until cancelled, then remove all mappings, which takes a second at most."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._listen)
+            nursery.start_soon(watch_network, self._ask_again)
             while True:
                 self._look(nursery)
                 self._looked.set()
@@ -100,6 +102,11 @@ class PortMapper:
         for gateway, (keeper, _) in self._keepers.items():
             if gateway.ip == source:
                 keeper.wake()
+
+    async def _ask_again(self) -> None:
+        """Ask every router at once: the network has changed under us, or the machine was asleep."""
+        for keeper, _ in self._keepers.values():
+            keeper.wake()
 
     def _tell(self) -> None:
         if (addresses := self.addresses) != self._told:

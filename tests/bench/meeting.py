@@ -68,7 +68,7 @@ def _site() -> Iterator[int]:
 
 def _pt(home: Path, *arguments: str) -> AbstractContextManager[Program]:
     shared = ("--json", "--p2p-listen", "/ip4/127.0.0.1/tcp/0")
-    variables = {"PT_HOME": str(home), "PT_ID": _ID, "PT_DHT": "0"}
+    variables = {"PT_HOME": str(home), "PT_ID": _ID, "PT_DHT": "0", "PT_PORTMAP": "0"}
     return program([*PT, *shared, *arguments], variables)
 
 

@@ -19,7 +19,8 @@ SECONDS = 60  # for a command that ends by itself, on a busy machine
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """Give an environment without the user's own PT_ variables."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PT_")}
-    return {**kept, "PT_HOME": str(home), "PT_DHT": "0", **variables}  # nobody is asked on the public network
+    quiet = {"PT_DHT": "0", "PT_PORTMAP": "0"}  # nobody outside is asked
+    return {**kept, "PT_HOME": str(home), **quiet, **variables}
 
 
 def run_pt(

@@ -64,6 +64,7 @@ def test_every_shared_option_has_its_variable(home: Path, monkeypatch: pytest.Mo
         "WAIT": "1",
         "GRACE": "2",
         "MDNS": "0",
+        "PORTMAP": "0",
         "P2P_LISTEN": "/ip4/127.0.0.1/tcp/1 /ip6/::1/tcp/1",
     }
     for name, value in given.items():
@@ -78,10 +79,11 @@ def test_every_shared_option_has_its_variable(home: Path, monkeypatch: pytest.Mo
         wait=1.0,
         grace=2.0,
         mdns=False,
+        portmap=False,
         p2p_listen=("/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"),
     )
     assert flags.settings() == Config(
-        identity=home / "other.key", listen=flags.p2p_listen, mdns=False, wait=1.0, grace=2.0
+        identity=home / "other.key", listen=flags.p2p_listen, mdns=False, portmap=False, wait=1.0, grace=2.0
     )
 
 

@@ -67,7 +67,7 @@ class Running:
 async def running(command: list[str], home: Path | None = None) -> AsyncIterator[Running]:
     """Run a command, with its own peertunnel files below `home`, until the block ends."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PT_")}
-    environment = kept if home is None else {**kept, "PT_HOME": str(home), "PT_DHT": "0"}
+    environment = kept if home is None else {**kept, "PT_HOME": str(home), "PT_DHT": "0", "PT_PORTMAP": "0"}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment

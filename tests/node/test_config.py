@@ -26,6 +26,7 @@ def test_the_defaults(home: Path) -> None:
         identity=home / "identity.key",
         listen=("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"),
         mdns=True,
+        portmap=True,
         wait=10.0,
         grace=5.0,
     )
@@ -36,10 +37,15 @@ def test_the_defaults(home: Path) -> None:
 def test_every_setting(home: Path) -> None:
     write(
         home,
-        'identity = "a/key"\nlisten = ["/ip4/127.0.0.1/tcp/4001"]\nmdns = false\nwait = 1\ngrace = 0.5\n',
+        'identity = "a/key"\nlisten = ["/ip4/127.0.0.1/tcp/4001"]\nmdns = false\nportmap = false\nwait = 1\ngrace = 0.5\n',
     )
     assert load_config() == Config(
-        identity=home / "a" / "key", listen=("/ip4/127.0.0.1/tcp/4001",), mdns=False, wait=1.0, grace=0.5
+        identity=home / "a" / "key",
+        listen=("/ip4/127.0.0.1/tcp/4001",),
+        mdns=False,
+        portmap=False,
+        wait=1.0,
+        grace=0.5,
     )
     assert isinstance(load_config().wait, float)
 

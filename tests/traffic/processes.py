@@ -155,7 +155,7 @@ async def run(command: Sequence[str], *, stdin: bytes = b"", expected: int = 0, 
             capture_stdout=True,
             capture_stderr=True,
             check=False,
-            env=os.environ | {"PT_DHT": "0"} | environment,
+            env=os.environ | {"PT_DHT": "0", "PT_PORTMAP": "0"} | environment,
         )
     said = f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr.decode(errors='replace')}"
     assert done.returncode == expected, said

@@ -96,13 +96,15 @@ class ProofsFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class Pong(Event):
-    """A peer answered a ping in rtt_ms milliseconds."""
+    """A peer answered a ping in rtt_ms milliseconds; limit_bytes and limit_seconds are those of PathChanged."""
 
     kind: ClassVar[str] = "pong"
     peer_id: str
     path: Path
     address: str
     rtt_ms: float
+    limit_bytes: int | None = None
+    limit_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

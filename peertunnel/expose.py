@@ -92,7 +92,7 @@ class _Provider:
     async def meet(self) -> None:
         """Let consumers find us, and look for those that seek us, until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._node.host.reservations.run)
+            nursery.start_soon(self._node.reach.be_called)
             nursery.start_soon(self._node.announce, self._service)
             nursery.start_soon(self._gate.reach_out)
 

@@ -101,6 +101,11 @@ class Host:
         """The multiaddrs under which others may reach us now, each ending in /p2p/ and our id."""
         return tuple(f"{address}/p2p/{self.peer_id}" for address in self._places())
 
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """The multiaddrs that we listen on, with the real port; wildcards stay."""
+        return tuple(self._listening)
+
     def _places(self) -> tuple[str, ...]:
         more = (address for source in self._sources for address in source())
         return tuple(dict.fromkeys((*dialable(self._listening), *more)))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import trio
 
 from peertunnel.auth import Authenticator
-from peertunnel.changes import watch_network
 from peertunnel.config import Ways
 from peertunnel.discovery import Announcement, Source
 from peertunnel.discovery.dht import Dht
@@ -21,13 +20,12 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.known import KnownPeers, Verdict
 from peertunnel.meeting import Meeting, NoProof, Prover
-from peertunnel.protocols.address import split_address
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.service import Service
+from peertunnel.reach import Reach
 from peertunnel.transport.addresses import is_public
 from peertunnel.transport.circuits import relay_of
-from peertunnel.transport.punch import HolePunching
 from peertunnel.transport.yamux import MuxedConnection
 
 GO_TUNNEL = (
@@ -52,6 +50,7 @@ class NodeOptions:
         known: the providers' keys that are known, None to know none.
         accept_new_key: whether another key is taken for one that is known.
         relays: multiaddrs of relays through which to be reached, each ending in /p2p/ and the peer id.
+        portmap: whether to ask the router to let others in.
         ways: which ways tunnels may take: "direct" uses relays for punching only.
     """
 
@@ -65,6 +64,7 @@ class NodeOptions:
     known: KnownPeers | None = None
     accept_new_key: bool = False
     relays: tuple[str, ...] = ()
+    portmap: bool = False
     ways: Ways = "any"
 
 
@@ -80,8 +80,11 @@ def no_provider(service: Service, within: float, was_refused: bool) -> NotFound 
 class Node:
     """A running node; see `open_node`."""
 
-    def __init__(self, host: Host, sources: tuple[Source, ...], options: NodeOptions) -> None:
+    def __init__(
+        self, host: Host, sources: tuple[Source, ...], options: NodeOptions, reach: Reach | None = None
+    ) -> None:
         self.host = host
+        self.reach = reach or Reach(host)
         self.sources = sources
         self._ways = options.ways
         self._known = options.known
@@ -202,24 +205,19 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
         if options.dht:
             is_server = any(is_public(address) for address in host.addresses)
             running.append(Dht(host, options.bootstrap, prefix=options.dht_prefix, server=is_server))
-            host.reservations.take_found(not is_server)
         if options.rendezvous:
             running.append(Rendezvous(host, options.rendezvous))
-        for address in options.relays:
-            place, peer_id = split_address(address)
-            host.reservations.offer(peer_id or "", [place])
-        punching = HolePunching(host)
-        if options.ways != "relayed":
-            await nursery.start(punching.run)
-
-        async def changed() -> None:
-            punching.retry()
-            await host.note_changed_network()
-
-        nursery.start_soon(watch_network, changed)
+        reach = Reach(
+            host,
+            options.relays,
+            is_hidden=options.ways == "relayed",
+            maps_ports=options.portmap,
+            finds_relays=options.dht,
+        )
+        await nursery.start(reach.run)
         for source in running:
             nursery.start_soon(source.run)
         try:
-            yield Node(host, (*sources, *running), options)
+            yield Node(host, (*sources, *running), options, reach)
         finally:
             nursery.cancel_scope.cancel()

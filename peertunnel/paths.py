@@ -78,11 +78,15 @@ class Paths:
         with trio.move_on_after(_MEASURING):
             await connection.measured()
         round_trip = None if connection.round_trip is None else connection.round_trip * 1000
-        limit = connection.way.limit
-        left = None if limit is None else limit.bytes_left
-        ends_at = None if limit is None else limit.ends_at
-        seconds = None if ends_at is None else max(0.0, ends_at - trio.current_time())
-        self._emit(PathChanged(self._peer_id, connection.way.kind, round_trip, left, seconds))
+        self._emit(PathChanged(self._peer_id, connection.way.kind, round_trip, *left(connection)))
+
+
+def left(connection: MuxedConnection) -> tuple[int | None, float | None]:
+    """Give what a relay still carries of a connection: bytes each way and seconds, None for no limit."""
+    if (limit := connection.way.limit) is None:
+        return None, None
+    seconds = None if limit.ends_at is None else max(0.0, limit.ends_at - trio.current_time())
+    return limit.bytes_left, seconds
 
 
 def _rank(connection: MuxedConnection) -> tuple[bool, float]:

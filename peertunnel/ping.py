@@ -2,9 +2,10 @@
 
 import trio
 
-from peertunnel.events import Emit, Pong
+from peertunnel.events import Emit, PathChanged, Pong
 from peertunnel.keeper import Keeper
 from peertunnel.node import Node, no_provider
+from peertunnel.paths import left
 from peertunnel.protocols.service import Service
 from peertunnel.streams import Unavailable
 
@@ -17,13 +18,13 @@ async def ping(node: Node, service: Service, count: int, within: float, emit: Em
     Args:
         count: how many times.
         within: seconds for finding it, and again after each loss.
-        emit: takes the Pongs, and what is told of the path.
+        emit: takes the Pongs, which tell the path, too, and warnings.
 
     Raises:
         NotFound: no provider in time.
         Refused: only peers that did not prove themselves, or that refused us.
     """
-    keeper = Keeper(node, service, emit)
+    keeper = Keeper(node, service, lambda event: None if isinstance(event, PathChanged) else emit(event))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(keeper.run)
         for turn in range(count):
@@ -42,5 +43,6 @@ async def _pong(keeper: Keeper, service: Service, within: float) -> Pong:
             except Unavailable:
                 continue  # it was lost just now
             address = str(connection.get_transport_addresses()[0])
-            return Pong(str(connection.peer_id), connection.way.kind, address, round_trip * 1000)
+            peer_id, kind = str(connection.peer_id), connection.way.kind
+            return Pong(peer_id, kind, address, round_trip * 1000, *left(connection))
     raise no_provider(service, within, keeper.was_refused)

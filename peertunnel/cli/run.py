@@ -59,6 +59,7 @@ class Session:
             dht_prefix=config.dht_prefix,
             rendezvous=config.points,
             relays=config.relays,
+            portmap=config.portmap,
             ways=config.ways,
             known=KnownPeers(known_peers_path()),
             accept_new_key=self.accept_new_key,

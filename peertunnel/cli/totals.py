@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from peertunnel.cli.words import size, way
+from peertunnel.cli.words import size, way_and_time
 from peertunnel.events import Event, PathChanged, TrafficMeasured, TunnelClosed, TunnelOpened
 
 SHORTEST = 0.5  # seconds that a measurement stands for at least, so that a burst is no absurd rate
@@ -35,7 +35,7 @@ class Totals:
             case PathChanged(peer_id, "none"):
                 self.paths.pop(peer_id, None)
             case PathChanged(peer_id):
-                self.paths[peer_id] = way(event)
+                self.paths[peer_id] = way_and_time(event)
 
     def line(self, now: float) -> str:
         """Say it all in one line; now is the time on trio's clock, in seconds."""

@@ -92,7 +92,15 @@ def _web_server(folder: Path, is_heard: bool) -> Child:
 def _pt(name: str, command: tuple[str, ...], home: Path, tunnel_id: str, is_heard: bool) -> Child:
     """Start pt with an identity of its own, on loopback only: the demo is nobody else's business."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("PT_")}
-    module = ("peertunnel", "--json", "--no-dht", "--p2p-listen", "/ip4/127.0.0.1/tcp/0", *command)
+    module = (
+        "peertunnel",
+        "--json",
+        "--no-dht",
+        "--no-portmap",
+        "--p2p-listen",
+        "/ip4/127.0.0.1/tcp/0",
+        *command,
+    )
     return Child(name, module, env | {"PT_HOME": str(home), "PT_ID": tunnel_id}, is_heard)
 
 

@@ -46,13 +46,13 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
         case PathChanged(peer_id, "none"):
             return f"Lost the connection to {peer_id}"
         case PathChanged(peer_id):
-            return f"Connected to {peer_id}: {way(event)}"
+            return f"Connected to {peer_id}: {way_and_time(event)}"
         case TunnelOpened(tunnel, _, remote):
             return f"Tunnel {tunnel} opened: {remote}"
         case TunnelClosed(tunnel, sent, received, reason):
             return f"Tunnel {tunnel} closed: {reason}; sent {size(sent)}, received {size(received)}"
-        case Pong(peer_id, path, address, rtt_ms):
-            return f"pong from {peer_id} {path} via {address} in {rtt_ms:.1f} ms"
+        case Pong(peer_id, _, address, rtt_ms):
+            return f"pong from {peer_id} {way(event)} via {address} in {rtt_ms:.1f} ms"
         case Offered(via):
             return f"--via {via}"
         case Shared(link):
@@ -86,12 +86,16 @@ def size(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
-def way(event: PathChanged) -> str:
-    """Describe a path: its kind, what a relay still carries, and its round trip."""
+def way(event: PathChanged | Pong) -> str:
+    """Describe a path: its kind, and what a relay still carries."""
     left = [] if event.limit_bytes is None else [_binary(event.limit_bytes)]
     left += [] if event.limit_seconds is None else [_duration(event.limit_seconds)]
-    limit = f" ({', '.join(left)} left)" if left else ""
-    return event.path + limit + (f", {event.rtt_ms:.1f} ms" if event.rtt_ms is not None else "")
+    return event.path + (f" ({', '.join(left)} left)" if left else "")
+
+
+def way_and_time(event: PathChanged) -> str:
+    """Describe a path, its round trip included."""
+    return way(event) + (f", {event.rtt_ms:.1f} ms" if event.rtt_ms is not None else "")
 
 
 def _binary(count: int) -> str:

@@ -97,7 +97,7 @@ async def recorded(command: list[str], home: Path) -> AsyncIterator[Recorded]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**kept, "PT_HOME": str(home), "PT_DHT": "0"},
+            env={**kept, "PT_HOME": str(home), "PT_DHT": "0", "PT_PORTMAP": "0"},
         )
         peer = Recorded(process, errors)
         async with trio.open_nursery() as nursery:

@@ -9,6 +9,7 @@ from peertunnel import events
 from peertunnel.errors import TargetError
 from peertunnel.events import Event, Events
 
+NO_LIMIT = {"limit_bytes": None, "limit_seconds": None}
 JSON: list[tuple[Event, dict[str, object]]] = [
     (events.Ready("12D3", ("/a", "/b")), {"kind": "ready", "peer_id": "12D3", "addresses": ["/a", "/b"]}),
     (events.Listening("127.0.0.1:2022"), {"kind": "listening", "local": "127.0.0.1:2022"}),
@@ -48,7 +49,7 @@ JSON: list[tuple[Event, dict[str, object]]] = [
     ),
     (
         events.Pong("12D3", "relayed", "/a", 30.0),
-        {"kind": "pong", "peer_id": "12D3", "path": "relayed", "address": "/a", "rtt_ms": 30.0},
+        {"kind": "pong", "peer_id": "12D3", "path": "relayed", "address": "/a", "rtt_ms": 30.0, **NO_LIMIT},
     ),
     (events.Shared("pk://12D3#secret"), {"kind": "shared", "link": "pk://12D3#secret"}),
     (events.Offered("/a/p2p/12D3"), {"kind": "relay", "via": "/a/p2p/12D3"}),

@@ -1,6 +1,8 @@
 """Two streams joined in a relay: every byte, both ends of it, its limits, and nobody else's business."""
 
 import random
+import socket
+from contextlib import AsyncExitStack
 from hashlib import sha256
 
 import pytest
@@ -9,7 +11,8 @@ from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 from trio.testing import MockClock
 
 from peertunnel.protocols.circuit import Limit
-from peertunnel.protocols.yamux import MAX_WINDOW
+from peertunnel.protocols.yamux import KEEPALIVE_INTERVAL, MAX_WINDOW
+from peertunnel.transport.crossing import Crossing
 from peertunnel.transport.stream import MuxedStream
 from tests.node.circuits import Network, network, read_all
 from tests.node.pair import PATIENCE
@@ -57,11 +60,19 @@ async def test_the_destination_may_speak_and_end_first() -> None:
             assert await read_all(called) == b"late"
 
 
-@pytest.mark.parametrize("delay", [0, 0.002], ids=["fast", "slow"])
-async def test_all_bytes_arrive_in_order_both_ways(delay: float) -> None:
-    """A slow reader has the relay keep what its window lets in, and the end still comes behind the last byte."""
+def narrow(relay: Network) -> None:
+    """Give the relay's sockets so little room that almost every batch blocks its connection."""
+    for connection in relay.host.all_connections():
+        connection._channel._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("delay", "is_narrow"), [(0, False), (0.002, False), (0, True)])
+async def test_all_bytes_arrive_in_order_both_ways(delay: float, is_narrow: bool) -> None:
+    """A slow reader, or line, has the relay keep what its window lets in, and the end comes behind the last byte."""
     async with network() as relay, relay.circuit() as (caller, called):
         results: list[tuple[int, str]] = []
+        if is_narrow:
+            narrow(relay)
 
         async def receive(stream: MuxedStream) -> None:
             results.append(await digest(stream, delay))
@@ -74,6 +85,37 @@ async def test_all_bytes_arrive_in_order_both_ways(delay: float) -> None:
                 nursery.start_soon(receive, caller)
                 nursery.start_soon(receive, called)
         assert results == [(len(NOISE) * times, sha256(NOISE * times).hexdigest())] * 2
+
+
+async def test_who_reads_late_gets_all_without_delay() -> None:
+    """The sender learns at once that there is room again, though nothing else is on its way to it."""
+    async with network() as relay, relay.circuit() as (caller, called), trio.open_nursery() as nursery:
+        nursery.start_soon(send, caller, NOISE, 8)
+        await relay.until(lambda: bool(only(relay)._sides[1]._pending))
+        with trio.fail_after(KEEPALIVE_INTERVAL):  # which would tell it, too
+            assert await digest(called) == (len(NOISE) * 8, sha256(NOISE * 8).hexdigest())
+
+
+def only(relay: Network) -> Crossing:
+    """Give the one circuit that the relay carries."""
+    (crossing,) = relay.server._crossings
+    return crossing
+
+
+async def test_circuits_share_a_narrow_line() -> None:
+    async with network() as relay, relay.peer() as called, trio.open_nursery() as nursery:
+        await called.reserve()
+        async with AsyncExitStack() as stack:
+            for _ in range(4):
+                caller = await stack.enter_async_context(relay.peer())
+                nursery.start_soon(flood, *await caller.connect(called))
+            narrow(relay)
+            before = [crossing.carried for crossing in relay.server._crossings]
+            begun = relay.server.carried
+            await relay.until(lambda: relay.server.carried > begun + 24 * MIB)
+            shares = [c.carried - b for c, b in zip(relay.server._crossings, before, strict=True)]
+            nursery.cancel_scope.cancel()
+    assert min(shares) > max(shares) / 3
 
 
 @pytest.mark.parametrize("by_caller", [True, False])
@@ -169,7 +211,7 @@ async def test_a_trusted_peer_has_no_limits(mock_clock: MockClock) -> None:
             assert await read_all(caller) == b""
 
 
-async def flood(relay: Network, caller: MuxedStream, called: MuxedStream) -> None:
+async def flood(caller: MuxedStream, called: MuxedStream) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(digest, called)
         while True:
@@ -182,7 +224,7 @@ async def test_200_circuits_of_one_relay_work_while_one_floods() -> None:
         await called.reserve()
         circuits = [await caller.connect(called) for _ in range(200)]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(flood, relay, *await flooder.connect(called))
+            nursery.start_soon(flood, *await flooder.connect(called))
             await relay.until(lambda: relay.server.carried > 8 * MIB)
             with trio.fail_after(PATIENCE):
                 for turn in range(3):

@@ -166,9 +166,12 @@ async def test_a_destination_that_takes_no_call_is_reported(answer: bytes | None
 async def test_a_silent_destination_is_given_up(mock_clock: MockClock) -> None:
     async with network() as relay, relay.peer() as caller, relay.peer() as called:
         await called.reserve()
-        answering(called, b"")
+        calls: list[MuxedStream] = []
+        called.host.serve(STOP, calls.append)
         mock_clock.autojump_threshold = 0.01
         assert await refusal(caller, client.connect(called.peer_id)) is Status.CONNECTION_FAILED
+        with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamReset):
+            await read_all(calls[0])
 
 
 async def test_who_asks_nothing_is_dropped(mock_clock: MockClock) -> None:

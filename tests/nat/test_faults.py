@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.nat import faults
-from tests.nat.crossing import Crossing, Trio, crossing
+from tests.nat.crossing import Crossing, Trio, crossing, relaying
 from tests.nat.faults import Fault
 from tests.nat.lab.kinds import Kind, Nat
 from tests.nat.makes import Pt
@@ -46,3 +46,18 @@ async def _survive(opened: Crossing, fault: Fault, behind: str) -> None:
 async def test_a_public_providers_tunnels_come_back(fault: Fault, tmp_path: Path) -> None:
     async with _tunnel(tmp_path, "none", "cone") as opened:
         await _survive(opened, fault, "consumer")
+
+
+@pytest.mark.parametrize("behind", ["provider", "consumer"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_punched_tunnels_come_back(fault: Fault, behind: str, tmp_path: Path) -> None:
+    async with _tunnel(tmp_path, "cone", "cone") as opened:
+        await _survive(opened, fault, behind)
+
+
+async def test_relayed_tunnels_come_back_with_the_relay(tmp_path: Path) -> None:
+    async with _tunnel(tmp_path, "symmetric", "symmetric") as opened:
+        site = opened.site
+        await faults.relay_killed(site, site.lab.router("consumer"))
+        async with relaying(site.lab, site.parties, tmp_path):
+            await opened.byte(RECOVERY_SECONDS, EVERY_SECONDS)

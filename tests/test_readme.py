@@ -49,13 +49,13 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def user(checkout: Path) -> dict[str, str]:
-    """The environment of somebody with an empty home, who knows this Python as python3."""
+    """The environment of somebody with an empty home, who knows this Python as python3, and keeps off the public DHT."""
     kept = {
         name: value for name, value in os.environ.items() if name.startswith(("LANG", "LC_", "PIP_", "SSL_"))
     }
     path = f"{checkout}/.venv/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
     cache = os.environ.get("PIP_CACHE_DIR", str(Path.home() / ".cache/pip"))
-    return kept | {"HOME": str(checkout.parent), "PATH": path, "PIP_CACHE_DIR": cache}
+    return kept | {"HOME": str(checkout.parent), "PATH": path, "PIP_CACHE_DIR": cache, "PT_DHT": "0"}
 
 
 @pytest.fixture(scope="module")

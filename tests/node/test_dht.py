@@ -1,8 +1,9 @@
 """The DHT among our own hosts: found in either order, at new addresses, past the dead and past liars."""
 
+import pytest
 import trio
 
-from peertunnel.discovery import Announcement
+from peertunnel.discovery import Announcement, dht_publisher
 from peertunnel.discovery.dht_contacts import address_bytes, id_bytes
 from peertunnel.identity import Identity
 from peertunnel.peers import RequestError
@@ -139,6 +140,19 @@ async def test_a_search_ends_with_its_channel_and_the_channel_with_the_node() ->
         except trio.EndOfChannel:
             return
     raise AssertionError("the channel goes on")
+
+
+async def test_a_node_that_has_forgotten_a_record_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dht_publisher, "_FILL", 0.2)
+    monkeypatch.setattr(dht_publisher, "_LOOK", 0.05)
+    service = new_service()
+    async with peer() as holder, peer(holder.address, server=False) as provider:
+        provider.provide(service)
+        await until(lambda: holder.dht.records == 2)
+        for topic in provider.announcement(service).topics():
+            holder.dht._providers.remove(dht_key(topic), id_bytes(provider.host.peer_id))
+        assert holder.dht.records == 0
+        await until(lambda: holder.dht.records == 2)
 
 
 async def test_what_we_hold_ourselves_is_withdrawn() -> None:

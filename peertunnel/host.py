@@ -27,6 +27,7 @@ from peertunnel.peers import Answer, Identified
 from peertunnel.streams import Unavailable
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.circuits import HOP, STOP, Circuits
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import DialError
 from peertunnel.transport.identify import identified
 from peertunnel.transport.identify import request as identify_request
@@ -40,7 +41,6 @@ from peertunnel.transport.swarm import MAX_CONNECTIONS, create_network
 from peertunnel.transport.tcp import sources_of
 from peertunnel.transport.upgrade import create_upgrader
 from peertunnel.transport.visits import Visits
-from peertunnel.transport.yamux import MuxedConnection
 
 if TYPE_CHECKING:
     from peertunnel.identity import Identity

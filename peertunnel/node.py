@@ -27,8 +27,8 @@ from peertunnel.protocols.auth import Role
 from peertunnel.protocols.service import Service
 from peertunnel.transport.addresses import is_public
 from peertunnel.transport.circuits import relay_of
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.punch import HolePunching
-from peertunnel.transport.yamux import MuxedConnection
 
 GO_TUNNEL = (
     "/peertunnel/1.0.0"  # the same under the name that the Go PeerTunnel uses: for public services only

@@ -7,8 +7,8 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.race import Attempt, Race
-from peertunnel.transport.yamux import MuxedConnection
 
 MAX_ADDRESSES = 32  # addresses of one peer that are tried; more than any honest peer has
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import trio
 from multiaddr import Multiaddr
 
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.upgrade import UpgradeError
-from peertunnel.transport.yamux import MuxedConnection
 
 ATTEMPT_DELAY = 0.1  # seconds between attempts; the least that RFC 8305, section 5 recommends
 

@@ -15,11 +15,11 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from peertunnel.budget import place_of
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import DialError, Transport, dial
 from peertunnel.transport.tcp import SockAddress, Tcp
 from peertunnel.transport.upgrade import UpgradeError, upgrade
 from peertunnel.transport.way import DIRECT, PUNCHED, Way
-from peertunnel.transport.yamux import MuxedConnection
 
 DIAL_TIMEOUT = 15.0  # seconds for the library's own dials; go-libp2p's default
 MAX_CONNECTIONS = 2048  # connections in all; each costs some 60 KiB and two descriptors at the most

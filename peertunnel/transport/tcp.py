@@ -15,9 +15,9 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.race import Attempt
 from peertunnel.transport.upgrade import UpgradeError
-from peertunnel.transport.yamux import MuxedConnection
 
 SockAddress = tuple[str, int] | tuple[str, int, int, int]
 Upgrade = Callable[[socket.socket, ID], Awaitable[MuxedConnection]]

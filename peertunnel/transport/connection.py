@@ -144,7 +144,7 @@ class MuxedConnection(IMuxedConn):
     def _opened(self, stream_id: int) -> MuxedStream:
         """Take a stream that the peer has opened."""
         stream = MuxedStream(self, stream_id, Responder(self._router.speaks, self._router.offered))
-        self._streams[stream_id] = stream
+        self._enrol(stream)
         self._negotiating[stream] = trio.current_time() + NEGOTIATION_TIMEOUT
         self._negotiations.unpark_all()
         return stream
@@ -192,9 +192,13 @@ class MuxedConnection(IMuxedConn):
                 if self.is_closed:
                     raise Unavailable(self.reason)
                 if (stream_id := self._open_id()) is not None:
-                    stream = self._streams[stream_id] = MuxedStream(self, stream_id, negotiation)
-                    return stream
+                    return self._enrol(MuxedStream(self, stream_id, negotiation))
             await self._openers.park()
+
+    def _enrol(self, stream: MuxedStream) -> MuxedStream:
+        """Keep a new stream until it is forgotten."""
+        self._streams[stream.stream_id] = stream
+        return stream
 
     @abstractmethod
     def _open_id(self) -> int | None:

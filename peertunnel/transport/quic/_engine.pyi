@@ -74,8 +74,8 @@ class Endpoint:
         """
     def is_reset(self, connection: int, stream: int) -> bool:
         """Return whether the peer has aborted a stream that is not being read."""
-    def finish(self, connection: int, stream: int) -> None:
-        """Send the end of a stream."""
+    def finish(self, connection: int, stream: int) -> bool:
+        """Send the end of a stream; False where the peer has stopped it, and nobody is to be told."""
     def reset(self, connection: int, stream: int, code: int) -> None:
         """Abort a stream, both ways."""
     def close(self, connection: int, code: int, reason: bytes, now: float) -> None:

@@ -139,11 +139,10 @@ impl Endpoint {
         Ok(!matches!(reset, Some(Ok(None))))
     }
 
-    fn finish(&mut self, connection: u64, stream: u64) -> PyResult<()> {
+    fn finish(&mut self, connection: u64, stream: u64) -> PyResult<bool> {
         let stream = stream_id(stream)?;
-        // It fails where the peer has stopped the stream, and then there is nobody to be told.
-        self.core.act(connection, |connection| connection.send_stream(stream).finish().is_ok());
-        Ok(())
+        let finished = self.core.act(connection, |connection| connection.send_stream(stream).finish().is_ok());
+        Ok(finished.unwrap_or(false))
     }
 
     fn reset(&mut self, connection: u64, stream: u64, code: u32) -> PyResult<()> {

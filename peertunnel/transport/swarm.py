@@ -106,6 +106,14 @@ class Network(Swarm):
         neighbours.add(connection)
         await self.take_in(connection, "inbound")
 
+    async def welcome(self, connection: MuxedConnection) -> None:
+        """Serve a connection that a peer has opened and secured; raises UpgradeError."""
+        neighbours = self._from(place_of(connection.get_remote_address()))
+        if len(neighbours) >= MAX_PER_PLACE:
+            raise UpgradeError("too many connections from where the peer is")
+        neighbours.add(connection)
+        await self.take_in(connection, "inbound")
+
     async def take_in(self, connection: MuxedConnection, direction: str) -> None:
         """Serve a connection from now on; raises UpgradeError if it is over already, or one too many."""
         try:

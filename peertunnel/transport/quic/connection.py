@@ -15,9 +15,10 @@ from multiaddr import Multiaddr
 from peertunnel.streams import End
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer
-from peertunnel.transport.connection import MuxedConnection, Router
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.raw import socket_address
 from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.router import Router
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.way import DIRECT, Way
 

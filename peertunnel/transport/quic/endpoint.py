@@ -16,11 +16,11 @@ from libp2p.peer.id import ID
 
 from peertunnel.protocols.certificate import peer_of
 from peertunnel.protocols.errors import RemoteProtocolError
-from peertunnel.transport.connection import Router
 from peertunnel.transport.quic import _engine
 from peertunnel.transport.quic.connection import QuicConnection
 from peertunnel.transport.quic.udp import UdpSocket
 from peertunnel.transport.reactor import READ, WRITE, Reactor
+from peertunnel.transport.router import Router
 from peertunnel.transport.tcp import SockAddress
 from peertunnel.transport.upgrade import UpgradeError
 from peertunnel.transport.way import DIRECT, Way
@@ -92,8 +92,12 @@ class Endpoint:
                 for connection in list(self._connections.values()):
                     connection.on_lost("")
                 self.flush()  # what was closed last tells its peer
-                self._registration.wait_for(0)
-                self._udp.close()
+                self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._registration.wait_for(0)
+        self._udp.close()
 
     async def _keep_time(self) -> None:
         while True:

@@ -1,10 +1,11 @@
 """QUIC to peers: which addresses, from which socket, and with which certificate."""
 
+import errno
 import ipaddress
 import os
 import random
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,15 @@ from multiaddr import Multiaddr
 
 from peertunnel.protocols.certificate import issue
 from peertunnel.transport.addresses import is_loopback
-from peertunnel.transport.connection import MuxedConnection, Router
-from peertunnel.transport.quic import _engine
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.listener import ListenError
+from peertunnel.transport.quic import _engine, is_quic
 from peertunnel.transport.quic.connection import QuicConnection
 from peertunnel.transport.quic.endpoint import Accept, Endpoint
 from peertunnel.transport.quic.udp import UdpSocket
 from peertunnel.transport.race import Attempt, alternate, failing
 from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.router import Router
 from peertunnel.transport.tcp import SockAddress, family_of, resolve
 
 if TYPE_CHECKING:
@@ -42,18 +45,9 @@ KEEPALIVE = 4.0  # seconds; rust-libp2p gives up after 10
 DATAGRAM = 1452  # bytes; what an Ethernet frame has room for behind IPv6 and UDP
 LOOPBACK_DATAGRAM = 8952  # bytes, to this machine: fewer and larger ones; measured, 1.7 times as fast
 HEAD_START = 0.1  # seconds that TCP gets on a LAN, where it is faster
+_NO_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _RESET_INFO = b"peertunnel/v1/quic reset/"
-_HOSTS = ("ip4", "ip6", "dns", "dns4", "dns6")
 _ANYWHERE: dict[int, SockAddress] = {socket.AF_INET: ("0.0.0.0", 0), socket.AF_INET6: ("::", 0, 0, 0)}
-
-
-def is_quic(address: Multiaddr) -> bool:
-    """Return whether an address is an IP address or a name, a UDP port and QUIC."""
-    names = [protocol.name for protocol in address.protocols()]
-    return names[:1] in [[host] for host in _HOSTS] and names[1:] in (
-        ["udp", "quic-v1"],
-        ["udp", "quic-v1", "p2p"],
-    )
 
 
 class Quic:
@@ -97,11 +91,52 @@ class Quic:
                 self._nursery.start_soon(endpoint.run)
             await trio.sleep_forever()
 
-    def listen(self, name: SockAddress) -> Multiaddr:
-        """Bind an address, before `run`; return it as a multiaddr. Raises OSError."""
-        udp = UdpSocket(name)
+    def listen(self, addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
+        """Bind addresses of either transport, before `run`, and return them; those with port 0 share one.
+
+        A machine without IPv6 listens on IPv4 alone.
+
+        Raises:
+            ListenError: an address is taken, or is not this machine's.
+        """
+        bound: list[Multiaddr] = []
+        shared = 0
+        for address in addresses:
+            family = socket.AF_INET6 if "ip6" in address else socket.AF_INET
+            host = str(address.value_for_protocol("ip6" if family == socket.AF_INET6 else "ip4"))
+            wanted = int(str(address.value_for_protocol("udp" if is_quic(address) else "tcp")))
+            try:
+                bound.append(self._listen(family, host, wanted or shared))
+            except OSError as error:
+                if error.errno in _NO_FAMILY and family == socket.AF_INET6 and bound:
+                    continue
+                if error.errno != errno.EADDRINUSE or wanted:
+                    raise ListenError(f"{address}: {error.strerror or error}") from error
+                bound.append(self._listen(family, host, 0))
+            if not wanted:
+                shared = int(str(bound[-1].value_for_protocol("udp")))
+        return bound
+
+    def listen_beside(self, names: Iterable[SockAddress]) -> list[Multiaddr]:
+        """Bind the addresses that TCP has, on the same ports where they are free, and return them."""
+        bound: list[Multiaddr] = []
+        for host, port, *_ in names:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            try:
+                bound.append(self._listen(family, host, port))
+            except OSError:
+                bound.append(self._listen(family, host, 0))
+        return bound
+
+    def _listen(self, family: int, host: str, port: int) -> Multiaddr:
+        udp = UdpSocket((host, port, 0, 0) if family == socket.AF_INET6 else (host, port))
         self._listening.append(self._endpoint(udp, is_server=True))
         return udp.address
+
+    def close(self) -> None:
+        """Close the sockets of a transport that never ran."""
+        for endpoint in self._listening:
+            endpoint.close()
 
     def _endpoint(self, udp: UdpSocket, *, is_server: bool) -> Endpoint:
         # Sockets with one key between them would let strangers end a connection of one by asking the other.

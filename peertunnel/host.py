@@ -22,6 +22,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from peertunnel import __version__
+from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.peers import Answer, Identified
 from peertunnel.streams import Unavailable
@@ -33,7 +34,7 @@ from peertunnel.transport.identify import identified
 from peertunnel.transport.identify import request as identify_request
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
 from peertunnel.transport.observed import Observed
-from peertunnel.transport.quic import Transports, create_quic, is_quic, why_not
+from peertunnel.transport.quic import create_quic, is_quic, why_not
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.requests import Answering, request, tell
 from peertunnel.transport.reservations import Reservations
@@ -140,8 +141,8 @@ class Host:
             names = [sock.getsockname() for sock in sockets]
             quic: list[Multiaddr] = []
             if self.quic is not None:
-                quic = self.quic.listen([place for place in wanted if place not in tcp])
-                quic += self.quic.listen_beside(names)
+                named = [place for place in wanted if place not in tcp]
+                quic = self.quic.listen(named) if named else self.quic.listen_beside(names)
         except (ListenError, ValueError) as error:
             raise HostError(
                 f"Cannot listen for peers on {error}.", hint="Choose other addresses with --p2p-listen."

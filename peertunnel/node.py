@@ -9,7 +9,7 @@ import trio
 
 from peertunnel.auth import Authenticator
 from peertunnel.changes import watch_network
-from peertunnel.config import Ways
+from peertunnel.config import Transports, Ways
 from peertunnel.discovery import Announcement, Source
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
@@ -53,6 +53,7 @@ class NodeOptions:
         accept_new_key: whether another key is taken for one that is known.
         relays: multiaddrs of relays through which to be reached, each ending in /p2p/ and the peer id.
         ways: which ways tunnels may take: "direct" uses relays for punching only.
+        transport: what peers are reached over.
     """
 
     identity: Identity
@@ -66,6 +67,7 @@ class NodeOptions:
     accept_new_key: bool = False
     relays: tuple[str, ...] = ()
     ways: Ways = "any"
+    transport: Transports = "auto"
 
 
 def no_provider(service: Service, within: float, was_refused: bool) -> NotFound | Refused:
@@ -194,7 +196,10 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
     Raises:
         HostError: an address cannot be listened on.
     """
-    async with open_host(options.identity, options.listen) as host, trio.open_nursery() as nursery:
+    async with (
+        open_host(options.identity, options.listen, options.transport) as host,
+        trio.open_nursery() as nursery,
+    ):
         sources: list[Source] = [Given()]
         running: list[Mdns | Dht | Rendezvous] = []
         if options.mdns:

@@ -60,6 +60,7 @@ class Session:
             rendezvous=config.points,
             relays=config.relays,
             ways=config.ways,
+            transport=config.transport,
             known=KnownPeers(known_peers_path()),
             accept_new_key=self.accept_new_key,
         )

@@ -1,7 +1,7 @@
 """QUIC (/quic-v1): where the engine was built; everything else works without."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from multiaddr import Multiaddr
 
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from peertunnel.transport.reactor import Reactor
     from peertunnel.transport.router import Router
 
-Transports: TypeAlias = Literal["auto", "tcp", "quic"]
 _HOSTS = ("ip4", "ip6", "dns", "dns4", "dns6")
 
 

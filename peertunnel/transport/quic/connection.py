@@ -41,6 +41,7 @@ class _Flow:
         unsent: bytes that the engine has not taken.
         is_full: the engine takes no more for now.
         is_paused: there may be more to read.
+        is_read: everything has been read, and the peer's end.
         is_finishing: our end follows what is unsent.
         is_over: the stream takes no part any more; only what is unsent has to leave.
     """
@@ -50,6 +51,7 @@ class _Flow:
     unsent: bytes = b""
     is_full: bool = False
     is_paused: bool = False
+    is_read: bool = False
     is_finishing: bool = False
     is_over: bool = False
 
@@ -147,7 +149,7 @@ class QuicConnection(MuxedConnection):
     def _read(self, stream_id: int) -> None:
         """Hand on what has come, up to what may be held."""
         flow = self._flows.get(stream_id)
-        if flow is None or flow.is_over:
+        if flow is None or flow.is_over or flow.is_read:
             return
         while flow.held < HELD:
             view = buffers.received[: HELD - flow.held]
@@ -155,14 +157,14 @@ class QuicConnection(MuxedConnection):
             if read is None:
                 self._aborted(flow)
                 return
-            size, is_end = read
+            size, flow.is_read = read
             flow.held += size
             if size:
                 flow.stream.on_data([view[:size]], size)
-            if is_end:
+            if flow.is_read:
                 self.reactor.yield_soon()
                 flow.stream.on_finished()
-            if is_end or not size or flow.is_over:
+            if flow.is_read or not size or flow.is_over:
                 return
         if self._engine.is_reset(self.number, stream_id):
             self._aborted(flow)

@@ -32,8 +32,8 @@ from peertunnel.protocols.auth import (
 )
 from peertunnel.protocols.delimited import Delimited, encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 
 PROOF_TIMEOUT = 4.0  # seconds for an exchange, and until a failed one is reset
 DECISION_TIMEOUT = 60.0  # seconds for the provider's owner to decide

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from peertunnel.errors import ConfigError, UsageError
 from peertunnel.protocols.address import split_address
@@ -19,6 +19,7 @@ PUBLIC_BOOTSTRAP = (
 )  # the libp2p project's own peers, as in Go, Rust and JavaScript
 PUBLIC_PREFIX = "/ipfs"  # the public network's protocol is /ipfs/kad/1.0.0
 Ways: TypeAlias = Literal["any", "direct", "relayed"]
+Transports: TypeAlias = Literal["auto", "tcp", "quic"]
 FOREVER = 10**9  # seconds, thirty years
 
 
@@ -31,7 +32,7 @@ class Config:
     portmap: whether to ask the router to let others in.
     bootstrap: multiaddrs of peers that lead into the DHT. dht_prefix: what its protocol's name begins with.
     rendezvous: multiaddrs of rendezvous points. relay: multiaddrs of circuit relays. via: multiaddrs of `pt relay`
-    nodes, which are all three. ways: which ways tunnels may take. wait: seconds that a new connection waits for the
+    nodes, which are all three. ways: which ways tunnels may take. transport: what peers are reached over, both or one. wait: seconds that a new connection waits for the
     other side. grace: seconds that running tunnels get when the program has to stop.
     """
 
@@ -46,6 +47,7 @@ class Config:
     relay: tuple[str, ...] = ()
     via: tuple[str, ...] = ()
     ways: Ways = "any"
+    transport: Transports = "auto"
     wait: float = 10.0
     grace: float = 5.0
 
@@ -137,10 +139,13 @@ def _seconds(value: object) -> float:
     return float(value) if value < FOREVER else math.inf  # TOML's integers may not fit
 
 
-def _ways(value: object) -> Ways:
-    if value not in get_args(Ways):
-        raise ValueError(f"must be one of {', '.join(get_args(Ways))}")
-    return cast(Ways, value)
+def _one_of(words: object) -> Callable[[object], object]:
+    def read(value: object) -> object:
+        if value not in get_args(words):
+            raise ValueError(f"must be one of {', '.join(get_args(words))}")
+        return value
+
+    return read
 
 
 def _prefix(value: object) -> str:
@@ -180,7 +185,8 @@ _READERS: dict[str, Callable[[object], object]] = {
     "rendezvous": _peers,
     "relay": _peers,
     "via": _peers,
-    "ways": _ways,
+    "ways": _one_of(Ways),
+    "transport": _one_of(Transports),
     "wait": _seconds,
     "grace": _seconds,
 }

@@ -13,8 +13,8 @@ from peertunnel.node import GO_TUNNEL, TUNNEL, Node
 from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
 from peertunnel.streams import Stream
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 
 TARGET_TIMEOUT = 10.0  # seconds for the target to answer; a local one does at once, or never
 

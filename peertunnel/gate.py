@@ -13,7 +13,7 @@ from peertunnel.node import Node
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.service import Service
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 
 SEEKER_PAUSE = 30.0  # seconds between tries at a consumer that does not answer: it dials, too
 LOOK = 1.0  # seconds between looks at the list of allowed peers and at who has not proven itself

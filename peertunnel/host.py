@@ -22,16 +22,19 @@ from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from peertunnel import __version__
+from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.peers import Answer, Identified
 from peertunnel.streams import Unavailable
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.circuits import HOP, STOP, Circuits
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import DialError
 from peertunnel.transport.identify import identified
 from peertunnel.transport.identify import request as identify_request
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
 from peertunnel.transport.observed import Observed
+from peertunnel.transport.quic import create_quic, is_quic, why_not
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.requests import Answering, request, tell
 from peertunnel.transport.reservations import Reservations
@@ -40,7 +43,6 @@ from peertunnel.transport.swarm import MAX_CONNECTIONS, create_network
 from peertunnel.transport.tcp import sources_of
 from peertunnel.transport.upgrade import create_upgrader
 from peertunnel.transport.visits import Visits
-from peertunnel.transport.yamux import MuxedConnection
 
 if TYPE_CHECKING:
     from peertunnel.identity import Identity
@@ -65,9 +67,13 @@ class Host:
 
     Args:
         identity: who we are.
+        transport: what to dial and to listen over: "tcp", "quic", or "auto" for both.
+
+    Raises:
+        HostError: QUIC alone is wanted, and was not built.
     """
 
-    def __init__(self, identity: "Identity") -> None:
+    def __init__(self, identity: "Identity", transport: Transports = "auto") -> None:
         self.peer_id = identity.peer_id
         self._id = ID.from_base58(identity.peer_id)
         self.reactor = Reactor()
@@ -85,6 +91,16 @@ class Host:
         self.network = create_network(
             self._id, peerstore, create_upgrader(identity.key_pair, self.reactor, self)
         )
+        self._transport = transport
+        self.quic = (
+            None if transport == "tcp" else create_quic(identity, self.reactor, self, self.network.welcome)
+        )
+        if self.quic is not None:
+            self.network.transports = [self.quic] if transport == "quic" else [self.quic, self.network.tcp]
+        elif transport == "quic":
+            raise HostError(
+                f"This peertunnel does not speak QUIC: {why_not()}.", hint="Leave --transport out."
+            )
         self.reservations = Reservations(self.peer_id, self._visits)
         self.add_addresses(lambda: self.reservations.addresses)
         circuits = Circuits(self.network, self, self._visits, self.reservations.admits)
@@ -124,7 +140,14 @@ class Host:
             HostError: an address is taken, malformed or not this machine's.
         """
         try:
-            sockets = bind_tcp([Multiaddr(address) for address in addresses])
+            wanted = [Multiaddr(address) for address in addresses]
+            tcp = [] if self._transport == "quic" else [place for place in wanted if not is_quic(place)]
+            sockets = bind_tcp(tcp)
+            names = [sock.getsockname() for sock in sockets]
+            quic: list[Multiaddr] = []
+            if self.quic is not None:
+                named = [place for place in wanted if place not in tcp]
+                quic = self.quic.listen(named) if named else self.quic.listen_beside(names)
         except (ListenError, ValueError) as error:
             raise HostError(
                 f"Cannot listen for peers on {error}.", hint="Choose other addresses with --p2p-listen."
@@ -134,8 +157,9 @@ class Host:
             for address in listener.get_addrs():
                 self.network.listeners[str(address)] = listener
                 self._listening.append(str(address))
-        names = [sock.getsockname() for sock in sockets]
+        self._listening += [str(place) for place in quic]
         self._ports.update(name[1] for name in names)
+        self._ports.update(int(str(place.value_for_protocol("udp"))) for place in quic)
         self.network.tcp.sources = sources_of(names)
         return listeners
 
@@ -324,20 +348,25 @@ async def _check(connection: MuxedConnection) -> None:
 
 
 @asynccontextmanager
-async def open_host(identity: "Identity", listen: Iterable[str]) -> AsyncIterator[Host]:
+async def open_host(
+    identity: "Identity", listen: Iterable[str], transport: Transports = "auto"
+) -> AsyncIterator[Host]:
     """Run a node.
 
     Args:
         identity: who we are.
         listen: multiaddrs to listen on, port 0 for any.
+        transport: what to dial and to listen over: "tcp", "quic", or "auto" for both.
 
     Raises:
         HostError: an address cannot be listened on.
     """
-    host = Host(identity)
+    host = Host(identity, transport)
     listeners = host.listen(listen)
     async with trio.open_nursery() as reactor:
         reactor.start_soon(host.reactor.run)
+        if host.quic is not None:
+            reactor.start_soon(host.quic.run)
         try:
             async with background_trio_service(host.network), trio.open_nursery() as nursery:
                 host.nursery = nursery

@@ -15,8 +15,8 @@ from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
 from peertunnel.protocols.yamux import MAX_STREAMS
 from peertunnel.transport.circuits import relay_of
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.identify import identified, request
-from peertunnel.transport.yamux import MuxedConnection
 
 DIRECT_PAUSES = (0.0, 60.0, 300.0, 900.0)  # seconds before a provider's direct addresses are tried again
 DIAL_TIMEOUT = 5.0  # seconds for one try

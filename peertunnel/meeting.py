@@ -16,8 +16,8 @@ from peertunnel.discovery import Source
 from peertunnel.errors import NotFound, Refused
 from peertunnel.host import Host
 from peertunnel.protocols.service import Service
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import MAX_ADDRESSES
-from peertunnel.transport.yamux import MuxedConnection
 
 DIAL_TIMEOUT = 5.0  # seconds for one try at a candidate; all its addresses are tried side by side
 FIRST_PAUSE = 0.1  # seconds before a candidate that did not answer is tried again

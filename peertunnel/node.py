@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from peertunnel.auth import Authenticator
-from peertunnel.config import Ways
+from peertunnel.config import Transports, Ways
 from peertunnel.discovery import Announcement, Source
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
@@ -26,7 +26,7 @@ from peertunnel.protocols.service import Service
 from peertunnel.reach import Reach
 from peertunnel.transport.addresses import is_public
 from peertunnel.transport.circuits import relay_of
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 
 GO_TUNNEL = (
     "/peertunnel/1.0.0"  # the same under the name that the Go PeerTunnel uses: for public services only
@@ -52,6 +52,7 @@ class NodeOptions:
         relays: multiaddrs of relays through which to be reached, each ending in /p2p/ and the peer id.
         portmap: whether to ask the router to let others in.
         ways: which ways tunnels may take: "direct" uses relays for punching only.
+        transport: what peers are reached over.
     """
 
     identity: Identity
@@ -66,6 +67,7 @@ class NodeOptions:
     relays: tuple[str, ...] = ()
     portmap: bool = False
     ways: Ways = "any"
+    transport: Transports = "auto"
 
 
 def no_provider(service: Service, within: float, was_refused: bool) -> NotFound | Refused:
@@ -197,7 +199,10 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
     Raises:
         HostError: an address cannot be listened on.
     """
-    async with open_host(options.identity, options.listen) as host, trio.open_nursery() as nursery:
+    async with (
+        open_host(options.identity, options.listen, options.transport) as host,
+        trio.open_nursery() as nursery,
+    ):
         sources: list[Source] = [Given()]
         running: list[Mdns | Dht | Rendezvous] = []
         if options.mdns:

@@ -3,7 +3,7 @@
 import trio
 
 from peertunnel.events import Emit, PathChanged
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 
 _MEASURING = 1.0  # seconds to wait for the first round trip before the path is told without one
 _SUCCESSION = 0.5  # seconds; a round trip or two, in which the peer's last connection stands at our end, too

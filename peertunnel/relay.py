@@ -10,6 +10,7 @@ import trio
 
 from peertunnel import sockets, systemd
 from peertunnel.access import AllowedPeers
+from peertunnel.config import Transports
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.mdns_peer import ip_of
 from peertunnel.discovery.rendezvous_server import RendezvousServer
@@ -49,6 +50,7 @@ class RelayOptions:
         dht_prefix: of its protocol.
         metrics: where to serve numbers for Prometheus, None for nowhere.
         circuits: how to relay, None for not at all.
+        transport: what to be reached over.
     """
 
     identity: Identity
@@ -58,6 +60,7 @@ class RelayOptions:
     dht_prefix: str = "/ipfs"
     metrics: Endpoint | None = None
     circuits: CircuitOptions | None = None
+    transport: Transports = "auto"
 
 
 async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
@@ -71,7 +74,10 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
     """
     pages = [] if options.metrics is None else await sockets.listen(options.metrics)
     try:
-        async with open_host(options.identity, options.listen) as host, trio.open_nursery() as nursery:
+        async with (
+            open_host(options.identity, options.listen, options.transport) as host,
+            trio.open_nursery() as nursery,
+        ):
             meeting_point = RendezvousServer(host)
             await nursery.start(meeting_point.run)
             metrics = _metrics(host, meeting_point)

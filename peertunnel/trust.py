@@ -11,7 +11,7 @@ from peertunnel.events import Emit, ErrorOccurred
 from peertunnel.host import Host
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus

@@ -38,6 +38,7 @@ class Flags:
     via: tuple[str, ...] = ()
     relay_only: bool = False
     direct_only: bool = False
+    transport: str | None = None
     p2p_listen: tuple[str, ...] = ()
     stdout_is_data: bool = False  # then words and JSON lines keep off it
     notices: list[str] = field(default_factory=list)  # warnings to begin with
@@ -80,6 +81,7 @@ class Flags:
             relay=self.relay or None,
             via=self.via or None,
             ways="relayed" if self.relay_only else "direct" if self.direct_only else None,
+            transport=self.transport,
             wait=self.wait,
             grace=self.grace,
         )
@@ -143,6 +145,10 @@ _SHARED: dict[str, dict[str, Any]] = {
     },
     "--relay-only": {"is_flag": True, "help": "Show nobody our addresses: tunnels go through relays."},
     "--direct-only": {"is_flag": True, "help": "Let no relay carry tunnels, only help with punching holes."},
+    "--transport": {
+        "type": click.Choice(["auto", "tcp", "quic"]),
+        "help": "What to reach peers over.  [auto: both]",
+    },
     "--bootstrap": {
         "metavar": "MULTIADDR",
         "multiple": True,

@@ -66,6 +66,7 @@ def relay(
             dht_prefix=config.dht_prefix,
             metrics=metrics,
             circuits=circuits.settings(),
+            transport=config.transport,
         )
         await relay(settings, session.emit, stop=session.stop)
 

@@ -61,6 +61,7 @@ class Session:
             relays=config.relays,
             portmap=config.portmap,
             ways=config.ways,
+            transport=config.transport,
             known=KnownPeers(known_peers_path()),
             accept_new_key=self.accept_new_key,
         )

@@ -66,8 +66,9 @@ def place(text: str) -> str:
     hint = "Write a multiaddr such as /ip4/0.0.0.0/tcp/4001."
     with _as_usage(hint):
         address, _ = split_address(text)
-    if "/tcp/" not in address:
-        raise UsageError(f"{text} is not a TCP address, and peers are reached by TCP.", hint=hint)
+    _, name, _, *rest = address.split("/")
+    if name not in ("ip4", "ip6") or [rest[:1], rest[2:]] not in ([["tcp"], []], [["udp"], ["quic-v1"]]):
+        raise UsageError(f"{text} is no address that peers are reached at, by TCP or QUIC.", hint=hint)
     return address
 
 

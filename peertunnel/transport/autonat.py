@@ -27,9 +27,9 @@ from peertunnel.protocols.autonat.messages import (
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.transport.candidates import read_place
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.requests import read_message, request
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 
 ANSWER = 20.0  # seconds for a server's answer; go-libp2p's dials for 10 or 15, and may wait for 3 before
 SHOW = 5.0  # seconds for a nonce on a stream of its own, and behind the answer that it was shown; go-libp2p's

@@ -37,23 +37,22 @@ def payload_views(size: int) -> list[memoryview]:
     return [*slots[:full], slots[full][:rest]] if rest else slots[:full]
 
 
-def fill_batch(views: Sequence[memoryview], start: int, size: int) -> None:
-    """Copy `size` bytes of payload, those behind the first `start` of the views, to where `payload_views` are."""
+def fill(slots: Sequence[memoryview], views: Sequence[memoryview], start: int) -> None:
+    """Fill buffers with the payload that lies in views behind the first `start` bytes; there is at least as much."""
     slot = at = 0
     for view in views:
         if start >= len(view):
             start -= len(view)
             continue
-        part, start = view[start : start + size], 0
-        size -= len(part)
+        part, start = view[start:], 0
         while part:
-            taken = min(len(part), MAX_PAYLOAD - at)
+            taken = min(len(part), len(slots[slot]) - at)
             slots[slot][at : at + taken] = part[:taken]
             part, at = part[taken:], at + taken
-            if at == MAX_PAYLOAD:
+            if at == len(slots[slot]):
                 slot, at = slot + 1, 0
-        if not size:
-            return
+                if slot == len(slots):
+                    return
 
 
 def take_output(size: int) -> memoryview:

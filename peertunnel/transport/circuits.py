@@ -18,6 +18,7 @@ from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, STOP, CircuitRefused,
 from peertunnel.protocols.circuit import Limit as CircuitLimit
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.race import Attempt
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
@@ -25,7 +26,6 @@ from peertunnel.transport.swarm import Network
 from peertunnel.transport.upgrade import UpgradeError
 from peertunnel.transport.visits import Dialler, Visits
 from peertunnel.transport.way import Limit, Way
-from peertunnel.transport.yamux import MuxedConnection
 
 HEAD_START = 0.25  # seconds that direct addresses get, as IPv6 gets before IPv4 (RFC 8305, section 8)
 RELAY_TIMEOUT = 10.0  # seconds for a relay to be reached, and again for it to reach the peer

@@ -153,12 +153,12 @@ class _Side:
     def _send_batch(self, views: Sequence[memoryview], start: int, end: int) -> int:
         """Send a part of what lies between two offsets; return its size in bytes, 0 when nothing may leave now."""
         connection, stream_id = self._connection, self.stream.stream_id
-        window = connection.session.send_window(stream_id)
+        window = connection.send_window(stream_id)
         if connection.is_blocked or not window:
             return 0
         most = MAX_PAYLOAD if connection.is_contended else MAX_PAYLOAD * buffers.BATCH_FRAMES
         size = min(end - start, window, most)
-        buffers.fill_batch(views, start, size)
+        buffers.fill(connection.batch_views(size), views, start)
         connection.send_batch(stream_id, size)
         self.stream.sent_bytes += size
         self.other.stream.consumed(size)
@@ -166,7 +166,7 @@ class _Side:
 
     def _wait(self) -> None:
         """Have `send_up` called when it is our turn; while the window is closed, the stream calls when it opens."""
-        if not self._is_waiting and self._connection.session.send_window(self.stream.stream_id):
+        if not self._is_waiting and self._connection.send_window(self.stream.stream_id):
             self._is_waiting = True
             self._connection.take_turn(self.send_up)
 

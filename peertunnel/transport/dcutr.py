@@ -7,8 +7,8 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, Muxed
 
 from peertunnel.protocols.dcutr import PROTOCOL, Initiator, Responder, Synchronised
 from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 
 EXCHANGE = 15.0  # seconds for all of it; go-libp2p gives it a minute
 

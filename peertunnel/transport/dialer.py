@@ -7,8 +7,8 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from peertunnel.transport.race import Attempt, Race
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.race import Attempt, Race, in_turn
 
 MAX_ADDRESSES = 32  # addresses of one peer that are tried; more than any honest peer has
 
@@ -59,10 +59,11 @@ async def dial(
     groups = [numbers, *([place] for place in usable if _is_name(place))]  # a name server may take its time
 
     async def try_all(group: Sequence[Multiaddr]) -> None:
-        attempts: list[Attempt] = []
-        for transport in transports:
-            attempts += await transport.plan(peer_id, [place for place in group if transport.can_dial(place)])
-        await race.run(attempts)
+        plans = [
+            await transport.plan(peer_id, [place for place in group if transport.can_dial(place)])
+            for transport in transports
+        ]
+        await race.run(in_turn(plans))
         if race.winner is not None:
             nursery.cancel_scope.cancel()
 

@@ -12,7 +12,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, Muxed
 from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Identified
 from peertunnel.protocols.varint import decode_varint
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 
 PROTOCOL = "/ipfs/id/1.0.0"
 TIMEOUT = 10.0  # seconds; go-libp2p gives it 5 s per stream, rust-libp2p 60 s

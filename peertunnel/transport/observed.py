@@ -12,7 +12,7 @@ from multiaddr.exceptions import Error as MultiaddrError
 
 from peertunnel.budget import place_of
 from peertunnel.transport.addresses import is_loopback
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 
 MAX_OBSERVERS = 8  # living connections whose peers are asked; two in different networks would do
 

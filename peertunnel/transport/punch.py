@@ -22,6 +22,7 @@ from libp2p.peer.id import ID
 
 from peertunnel.protocols.dcutr import PROTOCOL, Synchronised
 from peertunnel.transport.candidates import offered, public_targets, targets
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dcutr import ExchangeError, initiate, respond
 from peertunnel.transport.hole import Hole
 from peertunnel.transport.identify import identified
@@ -29,7 +30,6 @@ from peertunnel.transport.observed import Observed
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.swarm import Network
 from peertunnel.transport.tcp import SockAddress
-from peertunnel.transport.yamux import MuxedConnection
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus

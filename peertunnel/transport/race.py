@@ -5,14 +5,16 @@ hold the others up. An attempt counts as won only after the handshake: another h
 must not win the race.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 import trio
 from multiaddr import Multiaddr
 
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.upgrade import UpgradeError
-from peertunnel.transport.yamux import MuxedConnection
 
 ATTEMPT_DELAY = 0.1  # seconds between attempts; the least that RFC 8305, section 5 recommends
 
@@ -28,6 +30,28 @@ class Attempt:
     address: Multiaddr
     run: Callable[[], Awaitable[MuxedConnection]]
     head_start: float = 0.0
+
+
+def failing(error: OSError) -> Callable[[], Awaitable[MuxedConnection]]:
+    """Return what an attempt runs that has failed already."""
+
+    async def run() -> MuxedConnection:
+        raise error
+
+    return run
+
+
+def alternate(attempts: Iterable[tuple[int, Attempt]]) -> list[Attempt]:
+    """Order attempts, each with its address family: IPv6 and IPv4 in turn."""
+    found: dict[int, list[Attempt]] = {socket.AF_INET6: [], socket.AF_INET: []}
+    for family, attempt in attempts:
+        found[family].append(attempt)
+    return in_turn(found.values())
+
+
+def in_turn(lists: Iterable[Sequence[Attempt]]) -> list[Attempt]:
+    """Merge lists of attempts, one of each at a time."""
+    return [attempt for attempt in chain(*zip_longest(*lists)) if attempt is not None]
 
 
 class Race:

@@ -20,10 +20,10 @@ from peertunnel.protocols.autonat.messages import DIAL_BACK, DIAL_REQUEST
 from peertunnel.protocols.kademlia.places import Scope
 from peertunnel.transport.autonat import DialBacks, ask_v1
 from peertunnel.transport.candidates import place_at, reach_of, target_of
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.identify import identified
 from peertunnel.transport.observed import Observed
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus

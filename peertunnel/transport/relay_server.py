@@ -21,10 +21,10 @@ from peertunnel.protocols.circuit.book import STRANGERS_LIMIT, TICK, TTL, Book, 
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import ProtocolError, RemoteProtocolError
 from peertunnel.protocols.kademlia.places import farthest, within_reach
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.crossing import Crossing
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus

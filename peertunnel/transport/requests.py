@@ -13,8 +13,8 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, Muxed
 from peertunnel.peers import Answer, Caller, RequestError
 from peertunnel.protocols.delimited import Delimited, encode_delimited, missing
 from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 
 MAX_STREAMS = 512  # requests that are answered at a time, in all
 MAX_STREAMS_PER_PEER = 16  # of them by one peer

@@ -21,9 +21,9 @@ from peertunnel.protocols.circuit.client import Reservation, read_reservation, r
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.transport.addresses import is_public
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.visits import Visits
-from peertunnel.transport.yamux import MuxedConnection
 
 WANTED = 2  # relays at a time; go-libp2p's autorelay default
 MAX_OFFERED = 32  # relays that are remembered

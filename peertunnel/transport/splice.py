@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from peertunnel import sockets
-from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.streams import REPLAY_LIMIT, End, Outcome
-from peertunnel.transport import buffers
 from peertunnel.transport.reactor import READ, WRITE
 
 if TYPE_CHECKING:
@@ -76,13 +74,13 @@ class Splice:
             self._pause()
             self._connection.take_turn(self.send_up)
             return
-        window = self._connection.session.send_window(self._stream.stream_id)
+        window = self._connection.send_window(self._stream.stream_id)
         if not window:
             self._pause()
         elif self._ahead:
             self._send_ahead(window)
         else:
-            self._read_and_send(buffers.payload_views(min(window, len(buffers.batch))))
+            self._read_and_send(self._connection.batch_views(window))
 
     def _pause(self) -> None:
         self._registration.remove(READ)
@@ -105,7 +103,9 @@ class Splice:
             return
         self._connection.send_batch(self._stream.stream_id, size)
         self._count(size, views)
-        if self._connection.is_blocked and not len(views[-1]) > size - MAX_PAYLOAD * (len(views) - 1):
+        if self._end is not None:  # the peer has stopped the stream meanwhile
+            return
+        if self._connection.is_blocked and size == sum(map(len, views)):
             self._pause()  # there is more, and its turn comes without asking the system for it
             self._connection.take_turn(self.send_up)
         else:
@@ -123,7 +123,9 @@ class Splice:
             if len(self._replay) + size > REPLAY_LIMIT:
                 self._replay = None
             else:
-                self._replay += b"".join(views[: size // MAX_PAYLOAD + 1])[:size]
+                for view in views:
+                    self._replay += view[:size]
+                    size -= min(size, len(view))
 
     # -- from the stream into the local socket --------------------------------------------------------------------
 

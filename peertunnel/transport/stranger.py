@@ -10,11 +10,11 @@ import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.tcp import SockAddress, connect
 from peertunnel.transport.upgrade import UpgradeError, create_upgrader, upgrade
-from peertunnel.transport.yamux import MuxedConnection
 
 
 class _Nobody:

@@ -19,7 +19,7 @@ from peertunnel.streams import End, Outcome
 from peertunnel.transport.splice import Splice
 
 if TYPE_CHECKING:
-    from peertunnel.transport.yamux import MuxedConnection
+    from peertunnel.transport.connection import MuxedConnection
 
 _WRITE_SIZE = 256 * 1024  # bytes of `write` that are copied at a time: the window that a stream starts with
 
@@ -131,7 +131,7 @@ class MuxedStream(IMuxedStream):
                 agreed = negotiation.agreed is True
             else:
                 answer, rest = negotiation.receive(data)
-                if len(answer) > self.muxed_conn.session.send_window(self.stream_id):
+                if len(answer) > self.muxed_conn.send_window(self.stream_id):
                     self._fail(End.PEER_RESET)  # the peer has aborted the stream meanwhile, or leaves no room
                     return
                 if answer:
@@ -181,13 +181,12 @@ class MuxedStream(IMuxedStream):
         """Send FIN; nothing can be sent afterwards."""
         if not self._is_finished and self.end is None:
             self._is_finished = True
-            self.muxed_conn.session.send_fin(self.stream_id)
-            self.muxed_conn.flush()
+            self.muxed_conn.finish(self.stream_id)
             self._forget_if_done()
 
     def consumed(self, size: int) -> None:
         """Note that `size` received bytes have left our memory; whoever calls this flushes the connection then."""
-        self.muxed_conn.session.consumed(self.stream_id, size, trio.current_time())
+        self.muxed_conn.consumed(self.stream_id, size)
 
     def on_window(self) -> None:
         """Take more of the peer's window, which was used up."""
@@ -207,8 +206,7 @@ class MuxedStream(IMuxedStream):
         await self._waiting.park()
 
     def _reset(self) -> None:
-        self.muxed_conn.session.send_reset(self.stream_id)
-        self.muxed_conn.flush()
+        self.muxed_conn.reset(self.stream_id)
         self.muxed_conn.forget(self)
 
     def _forget_if_done(self) -> None:
@@ -265,7 +263,7 @@ class MuxedStream(IMuxedStream):
                 turn = trio.Event()
                 connection.take_turn(turn.set)
                 await turn.wait()
-            elif window := connection.session.send_window(self.stream_id):
+            elif window := connection.send_window(self.stream_id):
                 return window
             else:
                 await self.changed()

@@ -15,11 +15,11 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from peertunnel.budget import place_of
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import DialError, Transport, dial
 from peertunnel.transport.tcp import SockAddress, Tcp
 from peertunnel.transport.upgrade import UpgradeError, upgrade
 from peertunnel.transport.way import DIRECT, PUNCHED, Way
-from peertunnel.transport.yamux import MuxedConnection
 
 DIAL_TIMEOUT = 15.0  # seconds for the library's own dials; go-libp2p's default
 MAX_CONNECTIONS = 2048  # connections in all; each costs some 60 KiB and two descriptors at the most
@@ -103,6 +103,14 @@ class Network(Swarm):
         peer_id, is_client = self._crossing.get(name, (None, False))
         way = DIRECT if peer_id is None else PUNCHED
         connection = await upgrade(self.upgrader, sock, peer_id, is_client=is_client, way=way)
+        neighbours.add(connection)
+        await self.take_in(connection, "inbound")
+
+    async def welcome(self, connection: MuxedConnection) -> None:
+        """Serve a connection that a peer has opened and secured; raises UpgradeError."""
+        neighbours = self._from(place_of(connection.get_remote_address()))
+        if len(neighbours) >= MAX_PER_PLACE:
+            raise UpgradeError("too many connections from where the peer is")
         neighbours.add(connection)
         await self.take_in(connection, "inbound")
 

@@ -9,15 +9,14 @@ import errno
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from itertools import chain, zip_longest
 
 import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from peertunnel.transport.race import Attempt
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.race import Attempt, alternate, failing
 from peertunnel.transport.upgrade import UpgradeError
-from peertunnel.transport.yamux import MuxedConnection
 
 SockAddress = tuple[str, int] | tuple[str, int, int, int]
 Upgrade = Callable[[socket.socket, ID], Awaitable[MuxedConnection]]
@@ -51,17 +50,17 @@ class Tcp:
 
     async def plan(self, peer_id: ID, addresses: Sequence[Multiaddr]) -> list[Attempt]:
         """Return an attempt for each place that the addresses lead to, IPv6 and IPv4 in turn."""
-        found: dict[int, list[Attempt]] = {socket.AF_INET6: [], socket.AF_INET: []}
+        found: list[tuple[int, Attempt]] = []
         for address in addresses:
             try:
                 targets = await resolve(address, "tcp", socket.SOCK_STREAM)
             except OSError as error:
-                found[socket.AF_INET].append(Attempt(address, _failing(error)))
+                found.append((socket.AF_INET, Attempt(address, failing(error))))
                 continue
-            for target in targets:
-                found[family_of(target)].append(Attempt(address, self._attempt(peer_id, target)))
-        alternating = chain(*zip_longest(found[socket.AF_INET6], found[socket.AF_INET]))
-        return [attempt for attempt in alternating if attempt is not None]
+            found += [
+                (family_of(target), Attempt(address, self._attempt(peer_id, target))) for target in targets
+            ]
+        return alternate(found)
 
     def _attempt(self, peer_id: ID, target: SockAddress) -> Callable[[], Awaitable[MuxedConnection]]:
         async def run() -> MuxedConnection:
@@ -129,13 +128,6 @@ def _share(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "SO_REUSEPORT"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-
-
-def _failing(error: OSError) -> Callable[[], Awaitable[MuxedConnection]]:
-    async def run() -> MuxedConnection:
-        raise error
-
-    return run
 
 
 def sources_of(names: Iterable[SockAddress]) -> dict[int, SockAddress]:

@@ -30,13 +30,14 @@ from multiaddr import Multiaddr
 
 from peertunnel.protocols.noise import Opener, Sealer
 from peertunnel.transport.channel import Channel
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.noise import NoiseChannel
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
 from peertunnel.transport.tls import TlsChannel
 from peertunnel.transport.way import DIRECT, Way
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.yamux import YamuxConnection
 
 HANDSHAKE_TIMEOUT = 10.0  # seconds for security and multiplexer together; as in go-libp2p's accept timeout
 
@@ -60,7 +61,7 @@ class Muxer(MuxerMultistream):
         """Agree on yamux and return the connection, not yet started."""
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
         raw, channel = take_over(conn, self._reactor)
-        connection = MuxedConnection(conn, raw, peer_id, channel, self._reactor, self._router)
+        connection = YamuxConnection(conn, raw, peer_id, channel, self._reactor, self._router)
         return self._annotate_connection(connection, conn, protocol)
 
 

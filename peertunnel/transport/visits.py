@@ -9,7 +9,7 @@ import trio
 
 from peertunnel.errors import NotFound
 from peertunnel.peers import RequestError
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 
 LINGER = (
     10.0  # seconds that a connection which nobody uses is kept: the next question often goes to the same peer

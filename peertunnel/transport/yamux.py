@@ -1,40 +1,35 @@
-"""A multiplexed connection: the reactor that joins the yamux session to a channel and to its streams.
+"""A connection over yamux: what joins the session to a channel and to its streams.
 
 Its reader takes what came, lets the session name it, hands payload to the streams and sends what the session wants
 sent; it never waits for any of that. Streams that want to send take turns in order of arrival: while the channel is
 blocked they are parked, and whoever has sent a batch wakes the next one.
 """
 
-import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 
 import trio
-from libp2p.abc import IMuxedConn, ISecureConn
-from libp2p.connection_types import ConnectionType
+from libp2p.abc import ISecureConn
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from peertunnel.protocols import yamux
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
-from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.way import Way
 
-_log = logging.getLogger(__name__)
-NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _LINGER = 1.0  # seconds for the peer to take what we sent last before the socket is closed
 
 
-class MuxedConnection(IMuxedConn):
-    """One connection to one peer, as the library's swarm and our tunnels see it.
+class YamuxConnection(MuxedConnection):
+    """One connection to one peer over a channel.
 
     Args:
         conn: the secured connection, for the library.
@@ -43,13 +38,6 @@ class MuxedConnection(IMuxedConn):
         channel: carries the bytes.
         reactor: watches the sockets of spliced streams.
         router: serves the streams that the peer opens.
-
-    Attributes:
-        event_closed: the connection has ended.
-        event_unavailable: no new stream can be opened; open ones may still finish.
-        reason: why the connection ended, "" while it lives.
-        round_trip: seconds, the latest measurement; None before the first.
-        kept: how many rely on the connection although no stream may be open; it is not closed for being idle.
     """
 
     def __init__(
@@ -61,49 +49,24 @@ class MuxedConnection(IMuxedConn):
         reactor: Reactor,
         router: Router,
     ) -> None:
-        self.reactor = reactor
-        self.peer_id = peer_id
+        super().__init__(peer_id, reactor, router)
         self.secured_conn = conn
-        self.event_started = trio.Event()
-        self.event_closed = trio.Event()
-        self.event_unavailable = trio.Event()
-        self.on_close: Callable[[], Awaitable[None]] | None = None
-        self.reason = ""
-        self.round_trip: float | None = None
-        self.kept = 0
+        self.way, self.local_port = raw.way, raw.local_port
+        kind = yamux.ClientSession if conn.is_initiator else yamux.ServerSession
+        self.session: yamux.Session = kind(trio.current_time())
+        self.send_window = self.session.send_window
         self._max_streams = yamux.FEW_STREAMS
-        now = trio.current_time()
-        self.session = yamux.ClientSession(now) if conn.is_initiator else yamux.ServerSession(now)
         self._raw = raw
         self._channel = channel
-        self._router = router
-        self._streams: dict[int, MuxedStream] = {}
-        self._negotiating: dict[MuxedStream, float] = {}
         self._turns: deque[Callable[[], None]] = deque()
         self._is_draining = False
-        self._acknowledged = trio.lowlevel.ParkingLot()
-        self._pongs = trio.lowlevel.ParkingLot()
-        self._nursery: trio.Nursery | None = None
-        self._to_library, self._from_peer = trio.open_memory_channel[MuxedStream](yamux.MAX_STREAMS)
 
     # -- the reader -----------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Run the connection until it ends; whatever goes wrong ends this connection only."""
-        reason = "closed by us"
-        try:
-            async with trio.open_nursery() as self._nursery:
-                self._nursery.start_soon(self._keep_alive)
-                self.event_started.set()
-                reason = await self._carry()
-                self._nursery.cancel_scope.cancel()
-        except Exception as error:  # noqa: BLE001  a task boundary
-            _log.exception("a connection to %s failed", self.peer_id)
-            reason = f"internal error: {error!r}"
-        finally:
-            self._end(reason)
-
-    async def _carry(self) -> str:
+    async def carry(self) -> str:
+        """Carry bytes until the connection ends; return why it did."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._keep_alive)
         try:
             await self._channel.run(self._received, self._drained)
         except RemoteProtocolError as error:
@@ -144,9 +107,7 @@ class MuxedConnection(IMuxedConn):
         self.reactor.yield_soon()
         match event:
             case yamux.StreamOpened(stream_id):
-                stream = MuxedStream(self, stream_id, Responder(self._router.speaks, self._router.offered))
-                self._streams[stream_id] = stream
-                self._negotiating[stream] = trio.current_time() + NEGOTIATION_TIMEOUT
+                self._opened(stream_id)
             case yamux.StreamFinished(stream_id):
                 if (finished := self._streams.get(stream_id)) is not None:
                     finished.on_finished()
@@ -158,25 +119,16 @@ class MuxedConnection(IMuxedConn):
                 if (waiting := self._streams.get(stream_id)) is not None:
                     waiting.on_window()
             case yamux.StreamAcknowledged():
-                self._acknowledged.unpark()
+                self._openers.unpark()
             case yamux.PingAnswered(round_trip):
                 self.round_trip = round_trip
                 self._pongs.unpark_all()
             case yamux.GoAwayReceived():
                 self.event_unavailable.set()
-                self._acknowledged.unpark_all()
+                self._openers.unpark_all()
                 self._close_if_done()
             case _:
                 pass
-
-    def on_negotiated(self, stream: MuxedStream) -> None:
-        """Pass on a stream whose protocol is settled."""
-        self._negotiating.pop(stream, None)
-        if not self._router.route(stream):
-            try:
-                self._to_library.send_nowait(stream)
-            except (trio.WouldBlock, trio.ClosedResourceError):
-                stream.abort()
 
     async def _keep_alive(self) -> None:
         while True:
@@ -190,9 +142,6 @@ class MuxedConnection(IMuxedConn):
                 self.session.heard(now)  # the ping is still on its way, behind what the peer is taking
             if any(isinstance(event, yamux.PeerTimedOut) for event in self.session.tick(now)):
                 self._end("connection lost: the peer fell silent")
-            for stream, deadline in list(self._negotiating.items()):
-                if now >= deadline:
-                    stream.abort()
             self.flush()
 
     # -- sending --------------------------------------------------------------------------------------------------
@@ -211,6 +160,10 @@ class MuxedConnection(IMuxedConn):
         """Send a copy of `data`, within the stream's window."""
         self.session.send_data(stream_id, memoryview(data))
         self.flush()
+
+    def batch_views(self, size: int) -> Sequence[memoryview]:
+        """Return the memory in which `send_batch` wants its payload, for up to `size` bytes."""
+        return buffers.payload_views(min(size, len(buffers.batch)))
 
     def send_batch(self, stream_id: int, size: int) -> None:
         """Send `size` bytes of payload that lie in the batch buffer; only when not blocked."""
@@ -238,28 +191,21 @@ class MuxedConnection(IMuxedConn):
         if not self._is_draining and not self._channel.is_blocked:
             self._drained()
 
+    def consumed(self, stream_id: int, size: int) -> None:
+        """Note that received bytes have left our memory; whoever calls this flushes then."""
+        self.session.consumed(stream_id, size, trio.current_time())
+
+    def finish(self, stream_id: int) -> None:
+        """Send a stream's FIN."""
+        self.session.send_fin(stream_id)
+        self.flush()
+
+    def reset(self, stream_id: int) -> None:
+        """Abort a stream at the peer's end."""
+        self.session.send_reset(stream_id)
+        self.flush()
+
     # -- streams --------------------------------------------------------------------------------------------------
-
-    async def open_stream(self) -> MuxedStream:
-        """Open a stream for the library, which settles the protocol itself.
-
-        Raises:
-            Unavailable: the connection is closed, or takes no new streams.
-        """
-        return await self._open(None)
-
-    async def open_tunnel(self, protocol: str, is_urgent: bool = False) -> MuxedStream:
-        """Open a stream of one protocol without waiting for the peer's consent: data may follow at once.
-
-        An urgent one doesn't wait where the peer has many streams already.
-
-        Raises:
-            Unavailable: the connection is closed, or takes no new streams.
-        """
-        stream = await self._open(Initiator(protocol), is_urgent)
-        stream.protocol = protocol
-        self.send(stream.stream_id, Initiator(protocol).hello())
-        return stream
 
     def opens_at_once(self, is_urgent: bool = False) -> bool:
         """Return whether a stream need not wait for others to be acknowledged or, unless it is urgent, to end."""
@@ -270,52 +216,22 @@ class MuxedConnection(IMuxedConn):
         """Note how many streams, of both ends, the peer takes at a time; until then we open only few."""
         if streams > self._max_streams:
             self._max_streams = streams
-            self._acknowledged.unpark_all()
+            self._openers.unpark_all()
 
-    async def _open(self, negotiation: Initiator | None, is_urgent: bool = False) -> MuxedStream:
-        while not (self.opens_at_once(is_urgent) or self.event_unavailable.is_set()):
-            await self._acknowledged.park()
-        if self.is_closed:
-            raise Unavailable(self.reason)
+    def _open_id(self) -> int | None:
         try:
-            stream_id = self.session.open_stream(trio.current_time())
+            return self.session.open_stream(trio.current_time())
         except LocalProtocolError as error:
             raise Unavailable(str(error)) from error
-        stream = self._streams[stream_id] = MuxedStream(self, stream_id, negotiation)
-        return stream
-
-    async def accept_stream(self) -> MuxedStream:
-        """Return the next stream that the peer opened and that the router left to the library."""
-        try:
-            return await self._from_peer.receive()
-        except trio.EndOfChannel:
-            raise Unavailable(self.reason) from None
 
     def forget(self, stream: MuxedStream) -> None:
         """Drop a stream that has ended."""
-        self._streams.pop(stream.stream_id, None)
-        self._negotiating.pop(stream, None)
-        self._acknowledged.unpark()
+        super().forget(stream)
         self._close_if_done()
 
-    async def measured(self) -> None:
-        """Wait until the round trip has been measured, or the connection has ended."""
-        if self.round_trip is None and not self.is_closed:
-            await self._pongs.park()
-
-    async def ping(self) -> float:
-        """Measure the round trip, in seconds.
-
-        Raises:
-            Unavailable: the connection ended first.
-        """
+    def _send_ping(self) -> None:
         self.session.send_ping(trio.current_time())
         self.flush()
-        if not self.is_closed:
-            await self._pongs.park()
-        if self.is_closed or self.round_trip is None:
-            raise Unavailable(self.reason)
-        return self.round_trip
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -335,64 +251,19 @@ class MuxedConnection(IMuxedConn):
                 await self.event_closed.wait()
             self._end("closed by us")
 
-    def _end(self, reason: str) -> None:
-        """Mark the connection as ended, and abort whatever still runs on it."""
-        if self.event_closed.is_set():
-            return
-        self.reason = reason
-        self.event_closed.set()
-        self.event_unavailable.set()
-        self.event_started.set()
-        for stream in list(self._streams.values()):
-            stream.on_aborted(End.LOST)
-        self._streams.clear()
-        self._negotiating.clear()
-        self._to_library.close()
-        for lot in (self._acknowledged, self._pongs):
-            lot.unpark_all()
+    def _release(self) -> None:
         while self._turns:
             self._turns.popleft()()
         self._channel.close()
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
-
-    @property
-    def way(self) -> Way:
-        """How it reaches the peer."""
-        return self._raw.way
-
-    @property
-    def local_port(self) -> int:
-        """The port at our end, 0 behind a relay."""
-        return self._raw.local_port
 
     @property
     def is_initiator(self) -> bool:
         """Whether ours was the client's side of the handshakes."""
         return self.secured_conn.is_initiator
 
-    @property
-    def is_established(self) -> bool:
-        """Whether streams can be opened."""
-        return self.event_started.is_set() and not self.is_closed
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the connection has ended."""
-        return self.event_closed.is_set()
-
-    @property
-    def has_streams(self) -> bool:
-        """Whether any stream is open, ours or the peer's."""
-        return bool(self._streams)
-
     def get_transport_addresses(self) -> list[Multiaddr]:
         """Return the peer's address."""
         return self._raw.get_transport_addresses()
-
-    def get_connection_type(self) -> ConnectionType:
-        """Return whether a relay stands in between."""
-        return self._raw.get_connection_type()
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """Return the peer's host and port."""

@@ -31,8 +31,8 @@ from peertunnel.protocols.protobuf import encode_message
 from peertunnel.protocols.record import PeerRecord
 from peertunnel.protocols.topic import cid, dht_key
 from peertunnel.protocols.varint import encode_varint
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 
 HERE = ("/ip4/127.0.0.1/tcp/0",)
 KAD = "/private/kad/1.0.0"

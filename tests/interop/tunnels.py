@@ -37,13 +37,13 @@ class Tunnel:
 
 
 @asynccontextmanager
-async def tunnel(provide: Provide, consume: Consume) -> AsyncIterator[Tunnel]:
-    """Join a provider and a consumer."""
+async def tunnel(provide: Provide, consume: Consume, transport: str = "/tcp/") -> AsyncIterator[Tunnel]:
+    """Join a provider and a consumer at an address of a transport."""
     (target,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with target:
         port = target.socket.getsockname()[1]
         async with provide(f"127.0.0.1:{port}") as provider:
-            address = tcp_address(await provider.event("ready"))
+            address = address_over(transport, await provider.event("ready"))
             async with consume(address) as consumer:
                 host, _, local = (await consumer.event("listening"))["local"].rpartition(":")
                 yield Tunnel((host, int(local)), target, provider, consumer)
@@ -51,7 +51,12 @@ async def tunnel(provide: Provide, consume: Consume) -> AsyncIterator[Tunnel]:
 
 def tcp_address(ready: dict[str, list[str]]) -> str:
     """Pick the TCP address of a peer that listens on QUIC too."""
-    return next(address for address in ready["addresses"] if "/tcp/" in address)
+    return address_over("/tcp/", ready)
+
+
+def address_over(transport: str, ready: dict[str, list[str]]) -> str:
+    """Pick an address of a peer that has this part in it."""
+    return next(address for address in ready["addresses"] if transport in address)
 
 
 def pt_provider(home: Path, *options: str) -> Provide:

@@ -11,10 +11,10 @@ from peertunnel.identity import Identity
 from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, STOP, Limit, client, destination
 from peertunnel.protocols.circuit.client import Reservation
 from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.relay_server import RelayServer
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE
 
 

@@ -19,6 +19,8 @@ from peertunnel.expose import expose
 from peertunnel.identity import Identity
 from peertunnel.node import Node, NodeOptions, open_node
 from peertunnel.protocols.service import Service
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.yamux import YamuxConnection
 
 LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 PATIENCE = 20.0  # seconds before a test gives up waiting for something that must happen
@@ -144,3 +146,9 @@ def reset(stream: trio.SocketStream) -> None:
     """Close a connection with RST."""
     stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     stream.socket.close()
+
+
+def yamux_of(connection: MuxedConnection) -> YamuxConnection:
+    """Give a connection as one over yamux, for tests that reach into it."""
+    assert isinstance(connection, YamuxConnection)
+    return connection

@@ -29,9 +29,9 @@ from peertunnel.transport import autonat, autonat_server
 from peertunnel.transport.autonat import DialBacks, ask_v1
 from peertunnel.transport.autonat_limits import MAX_REQUESTS_PER_PLACE, MAX_RUNNING_PER_PLACE, MINUTE, Limits
 from peertunnel.transport.autonat_server import AutonatServer
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.reachability import OwnReachability
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, until
 
 PUBLIC, PRIVATE, UNKNOWN = Reachability.PUBLIC, Reachability.PRIVATE, Reachability.UNKNOWN

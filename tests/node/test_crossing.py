@@ -15,7 +15,7 @@ from peertunnel.protocols.yamux import KEEPALIVE_INTERVAL, MAX_WINDOW
 from peertunnel.transport.crossing import Crossing
 from peertunnel.transport.stream import MuxedStream
 from tests.node.circuits import Network, network, read_all
-from tests.node.pair import PATIENCE
+from tests.node.pair import PATIENCE, yamux_of
 
 MIB = 1024 * 1024
 NOISE = random.Random(5).randbytes(MIB + 7)
@@ -133,7 +133,7 @@ async def test_an_abort_is_never_taken_for_an_end(by_caller: bool) -> None:
 
 async def test_a_lost_end_is_an_abort_for_the_other() -> None:
     async with network() as relay, relay.circuit() as (caller, called):
-        caller.muxed_conn._channel.close()
+        yamux_of(caller.muxed_conn)._channel.close()
         with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamReset):
             await called.read()
 

@@ -23,8 +23,8 @@ from peertunnel.protocols.auth import Role
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.protobuf import encode_message
 from peertunnel.protocols.service import Service
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.yamux import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, target
 
 BOTH = ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")

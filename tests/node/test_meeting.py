@@ -20,7 +20,7 @@ from peertunnel.meeting import MAX_CANDIDATES
 from peertunnel.node import TUNNEL, Node, NodeOptions
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.service import Service
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target
 
 ROOT = b"r" * 32

@@ -14,12 +14,12 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.dcutr import PROTOCOL
 from peertunnel.transport import punch
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.hole import Hole
 from peertunnel.transport.punch import HolePunching
 from peertunnel.transport.upgrade import upgrade
 from peertunnel.transport.way import Way
-from peertunnel.transport.yamux import MuxedConnection
-from tests.node.pair import LOOPBACK, PATIENCE, until
+from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
 
 CIRCUIT = Way("relayed", "a relay")
 ADDRESS = Multiaddr("/ip4/192.0.2.1/tcp/1/p2p-circuit")
@@ -87,7 +87,7 @@ async def test_a_peer_that_learns_late_to_punch_is_asked_again() -> None:
     """go-libp2p serves the protocol only once it knows a public address of its own."""
     async with end(serves=False) as caller, end() as called:
         _, theirs = await circuit(caller, called)
-        await until(lambda: theirs.session.streams_unacknowledged == 0 and theirs.round_trip)
+        await until(lambda: yamux_of(theirs).session.streams_unacknowledged == 0 and theirs.round_trip)
         await trio.sleep(punch.REFUSAL_PAUSES[0] / 2)  # it has been asked, and has refused
         await caller.host.nursery.start(caller.punching.run)
         await until(lambda: caller.punched and called.punched)

@@ -15,7 +15,7 @@ from peertunnel.protocols.multistream import Initiator
 from peertunnel.protocols.yamux import INITIAL_WINDOW
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport.stream import MuxedStream
-from tests.node.pair import LOOPBACK, PATIENCE
+from tests.node.pair import LOOPBACK, PATIENCE, yamux_of
 
 PROTOCOL = "/test/1.0.0"
 
@@ -69,7 +69,7 @@ async def test_a_reset_is_never_taken_for_an_end() -> None:
 
 async def test_a_lost_connection_is_never_taken_for_an_end() -> None:
     async with streams() as (client, server):
-        client.muxed_conn._channel.close()
+        yamux_of(client.muxed_conn)._channel.close()
         with pytest.raises(MuxedStreamReset):
             await server.read()
         with pytest.raises(MuxedStreamReset):
@@ -89,9 +89,9 @@ async def test_a_writer_waits_for_a_reader_as_long_as_it_takes(mock_clock: MockC
 
 async def test_a_window_that_filled_before_the_splice_is_released_by_it() -> None:
     async with streams() as (client, server), trio.open_nursery() as nursery:
-        size = client.muxed_conn.session.send_window(client.stream_id)
+        size = yamux_of(client.muxed_conn).session.send_window(client.stream_id)
         await client.write(b"x" * size)
-        assert client.muxed_conn.session.send_window(client.stream_id) == 0
+        assert yamux_of(client.muxed_conn).session.send_window(client.stream_id) == 0
         with socket.create_server(("127.0.0.1", 0)) as listener:  # TCP takes a whole window at once
             far = socket.create_connection(listener.getsockname())
             near, _ = listener.accept()
@@ -128,7 +128,7 @@ async def test_a_peer_that_does_not_speak_the_protocol_refuses_the_stream() -> N
 async def test_a_stream_that_is_aborted_while_it_is_negotiated_harms_nobody() -> None:
     """Hello and RST arrive in one batch: the session knows of the end before the answer is due."""
     async with streams() as (client, server):
-        session = client.muxed_conn.session
+        session = yamux_of(client.muxed_conn).session
         for protocol in ("/nobody/speaks/this", PROTOCOL):
             stream_id = session.open_stream(trio.current_time())
             session.send_data(stream_id, memoryview(Initiator(protocol).hello()))
@@ -145,7 +145,7 @@ async def test_a_peer_that_breaks_the_protocol_loses_its_connection_and_nobody_e
         good = await good_client.dial(server.peer_id, server.addresses, PATIENCE)
         bad = await bad_client.dial(server.peer_id, server.addresses, PATIENCE)
         (seen,) = server.connections(bad_client.peer_id)
-        bad._channel.send(b"\xff" * 12)
+        yamux_of(bad)._channel.send(b"\xff" * 12)
         with trio.fail_after(PATIENCE):
             await seen.event_closed.wait()
             await bad.event_closed.wait()
@@ -157,12 +157,12 @@ async def test_a_dead_peer_is_noticed_and_its_streams_abort(
     mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with streams() as (client, server):
-        connection = server.muxed_conn
+        connection = yamux_of(server.muxed_conn)
         # The system's clock does not jump with ours: an ACK that it delays would look like slow progress.
         monkeypatch.setattr(connection._channel, "progressed", lambda: False)
-        monkeypatch.setattr(client.muxed_conn.session, "receive", lambda data, now: [])
-        monkeypatch.setattr(client.muxed_conn.session, "tick", lambda now: [])
-        monkeypatch.setattr(client.muxed_conn.session, "deadline", lambda: float("inf"))
+        monkeypatch.setattr(yamux_of(client.muxed_conn).session, "receive", lambda data, now: [])
+        monkeypatch.setattr(yamux_of(client.muxed_conn).session, "tick", lambda now: [])
+        monkeypatch.setattr(yamux_of(client.muxed_conn).session, "deadline", lambda: float("inf"))
         monkeypatch.setattr(client.muxed_conn, "flush", lambda: None)  # the process hangs, its socket lives
         mock_clock.autojump_threshold = 0.02
         with trio.fail_after(15), pytest.raises(MuxedStreamReset):
@@ -176,7 +176,7 @@ async def test_a_machine_that_slept_does_not_take_its_peer_for_dead(
 ) -> None:
     """A ping is under way when we stand still for a minute; its answer is read before we judge."""
     async with streams() as (_, server):
-        connection = server.muxed_conn
+        connection = yamux_of(server.muxed_conn)
         monkeypatch.setattr(connection._channel, "progressed", lambda: False)
         connection.session.send_ping(trio.current_time())
         connection.flush()

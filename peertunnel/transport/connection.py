@@ -1,0 +1,294 @@
+"""A connection to one peer, as the library's swarm and our tunnels see it, whatever multiplexes its streams."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+from libp2p.abc import IMuxedConn
+from libp2p.connection_types import ConnectionType
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+
+from peertunnel.protocols import yamux
+from peertunnel.protocols.multistream import Initiator, Responder
+from peertunnel.streams import End, Unavailable
+from peertunnel.transport.channel import Buffer
+from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.router import Router
+from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.way import Way
+
+NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
+_log = logging.getLogger(__name__)
+
+
+class MuxedConnection(IMuxedConn):
+    """A connection; how bytes travel is for the classes below it to say.
+
+    Args:
+        peer_id: the peer, as authenticated.
+        reactor: watches the sockets of spliced streams.
+        router: serves the streams that the peer opens.
+
+    Attributes:
+        event_closed: the connection has ended.
+        event_unavailable: no new stream can be opened; open ones may still finish.
+        reason: why the connection ended, "" while it lives.
+        round_trip: seconds, the latest measurement; None before the first.
+        kept: how many rely on the connection although no stream may be open; it is not closed for being idle.
+        send_window: tells how many bytes may be sent on a stream now.
+        way: how the connection reaches the peer.
+        local_port: the port at our end, 0 behind a relay.
+    """
+
+    send_window: Callable[[int], int]
+    way: Way
+    local_port: int
+
+    def __init__(self, peer_id: ID, reactor: Reactor, router: Router) -> None:
+        self.reactor = reactor
+        self.peer_id = peer_id
+        self.event_started = trio.Event()
+        self.event_closed = trio.Event()
+        self.event_unavailable = trio.Event()
+        self.on_close: Callable[[], Awaitable[None]] | None = None
+        self.reason = ""
+        self.round_trip: float | None = None
+        self.kept = 0
+        self._router = router
+        self._streams: dict[int, MuxedStream] = {}
+        self._negotiating: dict[MuxedStream, float] = {}
+        self._negotiations = trio.lowlevel.ParkingLot()
+        self._openers = trio.lowlevel.ParkingLot()  # tasks that wait until another stream may be opened
+        self._pongs = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery | None = None
+        self._to_library, self._from_peer = trio.open_memory_channel[MuxedStream](yamux.MAX_STREAMS)
+
+    # -- how bytes travel -----------------------------------------------------------------------------------------
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether nothing can be sent now, on any stream."""
+        return False
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether others wait for their turn."""
+        return False
+
+    @abstractmethod
+    async def carry(self) -> str:
+        """Carry bytes until the connection ends; return why it did."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Send what is to be sent, as far as it can leave now."""
+
+    @abstractmethod
+    def send(self, stream_id: int, data: Buffer) -> None:
+        """Send a copy of `data`, within the stream's window."""
+
+    @abstractmethod
+    def batch_views(self, size: int) -> Sequence[memoryview]:
+        """Return the memory in which `send_batch` wants its payload, for up to `size` bytes."""
+
+    @abstractmethod
+    def send_batch(self, stream_id: int, size: int) -> None:
+        """Send `size` bytes of payload that lie in the batch's memory; only when not blocked."""
+
+    @abstractmethod
+    def take_turn(self, send: Callable[[], None]) -> None:
+        """Have `send` called once something can be sent, after all who asked before; at once if nobody did."""
+
+    @abstractmethod
+    def consumed(self, stream_id: int, size: int) -> None:
+        """Note that received bytes have left our memory; whoever calls this flushes then."""
+
+    @abstractmethod
+    def finish(self, stream_id: int) -> None:
+        """Send a stream's FIN."""
+
+    @abstractmethod
+    def reset(self, stream_id: int) -> None:
+        """Abort a stream at the peer's end."""
+
+    # -- the connection's task ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Run the connection until it ends; whatever goes wrong ends this connection only."""
+        reason = "closed by us"
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._end_slow_negotiations)
+                self.event_started.set()
+                reason = await self.carry()
+                self._nursery.cancel_scope.cancel()
+        except Exception as error:  # noqa: BLE001  a task boundary
+            _log.exception("a connection to %s failed", self.peer_id)
+            reason = f"internal error: {error!r}"
+        finally:
+            self._end(reason)
+
+    async def _end_slow_negotiations(self) -> None:
+        while True:
+            await self._negotiations.park()
+            while self._negotiating:
+                await trio.sleep_until(min(self._negotiating.values()))
+                now = trio.current_time()
+                for stream in [stream for stream, deadline in self._negotiating.items() if now >= deadline]:
+                    stream.abort()
+
+    # -- streams --------------------------------------------------------------------------------------------------
+
+    def _opened(self, stream_id: int) -> MuxedStream:
+        """Take a stream that the peer has opened."""
+        stream = MuxedStream(self, stream_id, Responder(self._router.speaks, self._router.offered))
+        self._enrol(stream)
+        self._negotiating[stream] = trio.current_time() + NEGOTIATION_TIMEOUT
+        self._negotiations.unpark_all()
+        return stream
+
+    def on_negotiated(self, stream: MuxedStream) -> None:
+        """Pass on a stream whose protocol is settled."""
+        self._negotiating.pop(stream, None)
+        if not self._router.route(stream):
+            try:
+                self._to_library.send_nowait(stream)
+            except (trio.WouldBlock, trio.ClosedResourceError):
+                stream.abort()
+
+    async def open_stream(self) -> MuxedStream:
+        """Open a stream for the library, which settles the protocol itself.
+
+        Raises:
+            Unavailable: the connection is closed, or takes no new streams.
+        """
+        return await self._open(None)
+
+    async def open_tunnel(self, protocol: str, is_urgent: bool = False) -> MuxedStream:
+        """Open a stream of one protocol without waiting for the peer's consent: data may follow at once.
+
+        An urgent one doesn't wait where the peer has many streams already.
+
+        Raises:
+            Unavailable: the connection is closed, or takes no new streams.
+        """
+        stream = await self._open(Initiator(protocol), is_urgent)
+        stream.protocol = protocol
+        self.send(stream.stream_id, Initiator(protocol).hello())
+        return stream
+
+    def opens_at_once(self, is_urgent: bool = False) -> bool:
+        """Return whether a stream need not wait for others to be acknowledged or, unless it is urgent, to end."""
+        return True
+
+    def bears(self, streams: int) -> None:
+        """Note how many streams, of both ends, the peer takes at a time, where the protocol doesn't say it."""
+
+    async def _open(self, negotiation: Initiator | None, is_urgent: bool = False) -> MuxedStream:
+        while True:
+            if self.opens_at_once(is_urgent) or self.event_unavailable.is_set():
+                if self.is_closed:
+                    raise Unavailable(self.reason)
+                if (stream_id := self._open_id()) is not None:
+                    return self._enrol(MuxedStream(self, stream_id, negotiation))
+            await self._openers.park()
+
+    def _enrol(self, stream: MuxedStream) -> MuxedStream:
+        """Keep a new stream until it is forgotten."""
+        self._streams[stream.stream_id] = stream
+        return stream
+
+    @abstractmethod
+    def _open_id(self) -> int | None:
+        """Open a stream; None while the peer has to make room first; raises Unavailable if it never will."""
+
+    async def accept_stream(self) -> MuxedStream:
+        """Return the next stream that the peer opened and that the router left to the library."""
+        try:
+            return await self._from_peer.receive()
+        except trio.EndOfChannel:
+            raise Unavailable(self.reason) from None
+
+    def forget(self, stream: MuxedStream) -> None:
+        """Drop a stream that has ended."""
+        self._streams.pop(stream.stream_id, None)
+        self._negotiating.pop(stream, None)
+        self._openers.unpark()
+
+    # -- the round trip -------------------------------------------------------------------------------------------
+
+    async def measured(self) -> None:
+        """Wait until the round trip has been measured, or the connection has ended."""
+        if self.round_trip is None and not self.is_closed:
+            await self._pongs.park()
+
+    async def ping(self) -> float:
+        """Measure the round trip, in seconds.
+
+        Raises:
+            Unavailable: the connection ended first.
+        """
+        self._send_ping()
+        if not self.is_closed:
+            await self._pongs.park()
+        if self.is_closed or self.round_trip is None:
+            raise Unavailable(self.reason)
+        return self.round_trip
+
+    @abstractmethod
+    def _send_ping(self) -> None:
+        """Ask for a sign of life, which wakes those who wait for the round trip."""
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def _end(self, reason: str) -> None:
+        """Mark the connection as ended, and abort whatever still runs on it."""
+        if self.event_closed.is_set():
+            return
+        self.reason = reason
+        self.event_closed.set()
+        self.event_unavailable.set()
+        self.event_started.set()
+        for stream in list(self._streams.values()):
+            stream.on_aborted(End.LOST)
+        self._streams.clear()
+        self._negotiating.clear()
+        self._to_library.close()
+        for lot in (self._openers, self._pongs):
+            lot.unpark_all()
+        self._release()
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    @abstractmethod
+    def _release(self) -> None:
+        """Let go of what carried the bytes."""
+
+    @property
+    def is_established(self) -> bool:
+        """Whether streams can be opened."""
+        return self.event_started.is_set() and not self.is_closed
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the connection has ended."""
+        return self.event_closed.is_set()
+
+    @property
+    def has_streams(self) -> bool:
+        """Whether any stream is open, ours or the peer's."""
+        return bool(self._streams)
+
+    def get_connection_type(self) -> ConnectionType:
+        """Return whether a relay stands in between."""
+        return ConnectionType.RELAYED if self.way.kind == "relayed" else ConnectionType.DIRECT
+
+    @abstractmethod
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """Return the peer's address."""
+
+    @abstractmethod
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """Return the peer's host and port."""

@@ -1,0 +1,92 @@
+"""The engine: QUIC for libp2p, sans I/O, in Rust (`engine/`).
+
+Times are seconds on one clock of the caller's. Addresses are as Python's sockets give and take them. Streams are known
+by their QUIC ids. A connection's number is never used again, and calls for one that has ended do nothing.
+"""
+
+from typing import TypeAlias
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+SockAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+
+class Endpoint:
+    """All connections of one UDP socket, dialled and accepted.
+
+    Args:
+        certificate: X.509, DER.
+        key: its private key, PKCS#8, DER.
+        seed: 32 random bytes.
+        reset_key: 32 bytes; who restarts with the same ones tells old peers at once that their connections are gone.
+        server: whether to accept connections.
+        streams: how many streams a peer may have open with us.
+        windows: bytes that a peer may send ahead of the reader, on a stream and on a connection; and bytes that we send
+            ahead of a peer's acknowledgement, on a connection.
+        patience: seconds of silence before a connection counts as lost, and seconds between signs of life.
+        datagrams: bytes of the largest datagrams to try, to other machines and to this one.
+        congestion: "cubic" or "bbr".
+    """
+
+    def __init__(
+        self,
+        certificate: bytes,
+        key: bytes,
+        seed: bytes,
+        reset_key: bytes,
+        server: bool,
+        streams: int,
+        windows: tuple[int, int, int],
+        patience: tuple[float, float],
+        datagrams: tuple[int, int],
+        congestion: str,
+    ) -> None: ...
+    def connect(self, to: SockAddress, now: float) -> int:
+        """Begin a handshake and return the connection's number."""
+    def receive(self, data: Buffer, stride: int, source: SockAddress, local: str | None, now: float) -> None:
+        """Take datagrams of `stride` bytes, the last one perhaps shorter, that came in one read.
+
+        local: the address of ours that they were sent to, where the socket has several.
+        """
+    def transmit(self, segments: int, now: float) -> tuple[bytes, int, SockAddress, str | None] | None:
+        """Give up to `segments` datagrams to send: all of them, the size of each, where to, from which address.
+
+        A size of 0 says that it is a single one.
+        """
+    def timeout(self) -> float | None:
+        """Return when `handle_timeouts` wants to be called."""
+    def handle_timeouts(self, now: float) -> None:
+        """Do what is due."""
+    def events(self) -> list[tuple[str, int, int | None, str]]:
+        """Take what happened: kind, connection, stream, reason.
+
+        connected: the handshake is over; the peer's certificate must be checked now. lost: the connection has ended, the
+        reason is "" if we closed it. opened: the peer opened a stream, on which there may be data already. readable:
+        there is data, an end or a reset. writable: a `write` that took nothing may be tried again. stopped: the peer
+        reads no further. delivered: the peer has all that we sent, and the end. available: `open` may be tried again.
+        """
+    def open(self, connection: int) -> int | None:
+        """Open a stream; None while the peer allows no more."""
+    def write(self, connection: int, stream: int, data: Buffer) -> int | None:
+        """Send some of `data` and return how many bytes; None if the stream or its connection has ended."""
+    def read_into(self, connection: int, stream: int, buffer: Buffer) -> tuple[int, bool] | None:
+        """Read bytes into a buffer and return how many, and whether that was all; None if the stream was aborted.
+
+        What was read the peer may send again. (0, False) if nothing has come.
+        """
+    def is_reset(self, connection: int, stream: int) -> bool:
+        """Return whether the peer has aborted a stream that is not being read."""
+    def finish(self, connection: int, stream: int) -> bool:
+        """Send the end of a stream; False where the peer has stopped it, and nobody is to be told."""
+    def reset(self, connection: int, stream: int, code: int) -> None:
+        """Abort a stream, both ways."""
+    def close(self, connection: int, code: int, reason: bytes, now: float) -> None:
+        """Close a connection at once."""
+    def ping(self, connection: int) -> None:
+        """Send something that the peer must acknowledge."""
+    def rebound(self) -> None:
+        """Move all connections to the socket's new address."""
+    def peer_certificate(self, connection: int) -> bytes | None:
+        """Return the peer's certificate, DER."""
+    def remote(self, connection: int) -> tuple[str, int] | None:
+        """Return where the peer is now."""
+    def round_trip(self, connection: int) -> tuple[float, int] | None:
+        """Return the smoothed round trip, in seconds, and how many acknowledgements have come."""

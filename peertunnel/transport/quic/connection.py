@@ -1,0 +1,335 @@
+"""A connection over QUIC: what joins the engine's streams to ours.
+
+Nothing waits in Python but what the engine could not take or a reader has not taken yet, both bounded: the engine gives
+a peer credit for what was read from it, so a reader that stops holds back its own stream and no other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+
+from peertunnel.streams import End
+from peertunnel.transport import buffers
+from peertunnel.transport.channel import Buffer
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.raw import socket_address
+from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.router import Router
+from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.way import DIRECT, Way
+
+if TYPE_CHECKING:
+    from peertunnel.transport.quic.endpoint import Endpoint
+
+BATCH = 256 * 1024  # bytes that are handed to the engine at a time
+HELD = 256 * 1024  # bytes of a stream that are read ahead of whoever takes them
+_LINGER = 1.0  # seconds for the peer to get what we sent last before the connection is closed
+_RESET = 0  # the code of a reset, which means nothing to libp2p
+
+
+@dataclass(slots=True)
+class _Flow:
+    """What a stream has on the way between the engine and us.
+
+    Attributes:
+        stream: the stream.
+        held: bytes that were read and not consumed yet.
+        unsent: bytes that the engine has not taken.
+        is_full: the engine takes no more for now.
+        is_paused: there may be more to read.
+        is_read: everything has been read, and the peer's end.
+        is_finishing: our end follows what is unsent.
+        is_over: the stream takes no part any more; only what is unsent has to leave.
+    """
+
+    stream: MuxedStream
+    held: int = 0
+    unsent: bytes = b""
+    is_full: bool = False
+    is_paused: bool = False
+    is_read: bool = False
+    is_finishing: bool = False
+    is_over: bool = False
+
+
+class QuicConnection(MuxedConnection):
+    """One connection to one peer.
+
+    Args:
+        endpoint: has the socket and the engine.
+        number: the connection's number there.
+        peer_id: the peer, as authenticated.
+        is_initiator: whether we dialled.
+        reactor: watches the sockets of spliced streams.
+        router: serves the streams that the peer opens.
+        way: how it reaches the peer.
+    """
+
+    def __init__(
+        self,
+        endpoint: "Endpoint",
+        number: int,
+        peer_id: ID,
+        is_initiator: bool,
+        reactor: Reactor,
+        router: Router,
+        way: Way = DIRECT,
+    ) -> None:
+        super().__init__(peer_id, reactor, router)
+        self.number = number
+        self.way = way
+        self.local_port = endpoint.name[1]
+        self.send_window = self._send_window
+        self._endpoint = endpoint
+        self._engine = endpoint.engine
+        self._is_initiator = is_initiator
+        self._remote = self._engine.remote(number) or ("0.0.0.0", 0)
+        self._flows: dict[int, _Flow] = {}
+        self._resumed: list[int] = []
+        self._undelivered: set[int] = set()
+        self._delivered = trio.lowlevel.ParkingLot()
+        self._early: list[tuple[str, int | None]] = []  # what happened before the host knew us
+        self._pinged: tuple[float, int] | None = None  # when, and how many acknowledgements there were
+
+    async def carry(self) -> str:
+        """Carry bytes until the connection ends; return why it did."""
+        if (measured := self._engine.round_trip(self.number)) is not None:
+            self.round_trip = measured[0]
+        self._endpoint.resumed.add(self)
+        self._endpoint.flush()
+        await self.event_closed.wait()
+        return self.reason
+
+    # -- what the engine tells ------------------------------------------------------------------------------------
+
+    def on_event(self, kind: str, stream_id: int | None) -> None:
+        """Take what happened on the connection; nothing does before the host knows it."""
+        if self.event_started.is_set():
+            self._happened(kind, stream_id)
+        elif kind in ("opened", "readable", "stopped"):
+            self._early.append((kind, stream_id))
+
+    def _happened(self, kind: str, stream_id: int | None) -> None:
+        if kind == "available":
+            self._openers.unpark_all()
+        if stream_id is None or self.is_closed:
+            return
+        if kind == "opened":
+            self._opened(stream_id)
+            self._read(stream_id)
+        elif kind == "readable":
+            self._read(stream_id)
+        elif kind in ("writable", "stopped"):
+            self._write_on(stream_id)
+        if kind in ("delivered", "stopped"):
+            self._undelivered.discard(stream_id)
+            self._delivered.unpark_all()
+
+    def on_lost(self, reason: str) -> None:
+        """Take the end of the connection."""
+        self._end(reason or "closed by us")
+
+    def on_received(self) -> None:
+        """Look for the answer to a ping: something has come."""
+        if self._pinged is not None and (measured := self._engine.round_trip(self.number)) is not None:
+            smoothed, acknowledgements = measured
+            began, before = self._pinged
+            if acknowledgements > before:
+                # Where other data is on the way, too, this may have been the answer to that.
+                self.round_trip = smoothed if self.has_streams else trio.current_time() - began
+                self._pinged = None
+                self._endpoint.pinging.discard(self)
+                self._pongs.unpark_all()
+                self.reactor.yield_soon()
+
+    def _read(self, stream_id: int) -> None:
+        """Hand on what has come, up to what may be held."""
+        flow = self._flows.get(stream_id)
+        if flow is None or flow.is_over or flow.is_read:
+            return
+        while flow.held < HELD:
+            view = buffers.received[: HELD - flow.held]
+            read = self._engine.read_into(self.number, stream_id, view)
+            if read is None:
+                self._aborted(flow)
+                return
+            size, flow.is_read = read
+            flow.held += size
+            if size:
+                flow.stream.on_data([view[:size]], size)
+            if flow.is_read:
+                self.reactor.yield_soon()
+                flow.stream.on_finished()
+            if flow.is_read or not size or flow.is_over:
+                return
+        if self._engine.is_reset(self.number, stream_id):
+            self._aborted(flow)
+        flow.is_paused = True
+
+    def resume(self) -> None:
+        """Take what happened before the host knew us, and read on where readers have caught up."""
+        early, self._early = self._early, []
+        for kind, stream_id in early:
+            self._happened(kind, stream_id)
+        resumed, self._resumed = self._resumed, []
+        for stream_id in resumed:
+            self._read(stream_id)
+
+    def _aborted(self, flow: _Flow) -> None:
+        """Take the peer's reset: neither direction goes on, whichever the peer has named."""
+        self.reactor.yield_soon()
+        self.reset(flow.stream.stream_id)
+        self.forget(flow.stream)
+        flow.stream.on_aborted(End.PEER_RESET)
+
+    # -- sending --------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send what is to be sent, as far as it can leave now."""
+        if self._resumed:
+            self._endpoint.resumed.add(self)
+        self._endpoint.flush()
+
+    def _send_window(self, stream_id: int) -> int:
+        flow = self._flows.get(stream_id)
+        return 0 if flow is None or flow.is_full or flow.is_over else BATCH
+
+    def batch_views(self, size: int) -> Sequence[memoryview]:
+        """Return the memory in which `send_batch` wants its payload, for up to `size` bytes."""
+        return [buffers.batch[: min(size, BATCH)]]
+
+    def send_batch(self, stream_id: int, size: int) -> None:
+        """Send `size` bytes of payload that lie in the batch's memory."""
+        self.send(stream_id, buffers.batch[:size])
+
+    def send(self, stream_id: int, data: Buffer) -> None:
+        """Send a copy of `data`, within the stream's window."""
+        flow = self._flows.get(stream_id)
+        if flow is not None and not flow.is_over:
+            self._write(flow, data)
+            self._endpoint.flush()
+
+    def _write(self, flow: _Flow, data: Buffer) -> None:
+        """Have the engine take data; what it doesn't take is kept, and closes the window."""
+        taken = self._engine.write(self.number, flow.stream.stream_id, data)
+        if taken is None:
+            flow.unsent, flow.is_full = b"", False
+            if not flow.is_over:
+                self._aborted(flow)
+        elif taken < len(data):
+            flow.unsent, flow.is_full = bytes(memoryview(data)[taken:]), True
+        else:
+            flow.unsent, flow.is_full = b"", False
+
+    def _write_on(self, stream_id: int) -> None:
+        flow = self._flows.get(stream_id)
+        if flow is None or not flow.is_full:
+            return
+        self._write(flow, flow.unsent)
+        if flow.is_full:
+            return
+        if flow.is_finishing:
+            self._finish(stream_id)
+        if flow.is_over:
+            self._flows.pop(stream_id, None)
+        elif not flow.is_finishing:
+            flow.stream.on_window()
+
+    def take_turn(self, send: Callable[[], None]) -> None:
+        """Call `send` at once: the engine has streams take turns."""
+        send()
+
+    def consumed(self, stream_id: int, size: int) -> None:
+        """Note that received bytes have left our memory; whoever calls this flushes then."""
+        flow = self._flows.get(stream_id)
+        if flow is not None:
+            flow.held -= size
+            if flow.is_paused and flow.held < HELD:
+                flow.is_paused = False
+                self._resumed.append(stream_id)
+
+    def finish(self, stream_id: int) -> None:
+        """Send a stream's FIN."""
+        flow = self._flows.get(stream_id)
+        if flow is not None:
+            flow.is_finishing = True
+            if not flow.is_full:
+                self._finish(stream_id)
+            self._endpoint.flush()
+
+    def _finish(self, stream_id: int) -> None:
+        if self._engine.finish(self.number, stream_id):
+            self._undelivered.add(stream_id)
+
+    def reset(self, stream_id: int) -> None:
+        """Abort a stream at the peer's end."""
+        if (flow := self._flows.pop(stream_id, None)) is not None:
+            flow.is_over = True
+        self._undelivered.discard(stream_id)
+        self._engine.reset(self.number, stream_id, _RESET)
+        self._endpoint.flush()
+
+    # -- streams --------------------------------------------------------------------------------------------------
+
+    def _open_id(self) -> int | None:
+        return self._engine.open(self.number)
+
+    def _enrol(self, stream: MuxedStream) -> MuxedStream:
+        self._flows[stream.stream_id] = _Flow(stream)
+        return super()._enrol(stream)
+
+    def forget(self, stream: MuxedStream) -> None:
+        """Drop a stream that has ended; what it has sent leaves all the same."""
+        super().forget(stream)
+        flow = self._flows.get(stream.stream_id)
+        if flow is not None:
+            flow.is_over = True
+            if not flow.is_full:
+                del self._flows[stream.stream_id]
+
+    def _send_ping(self) -> None:
+        measured = self._engine.round_trip(self.number)
+        self._pinged = trio.current_time(), measured[1] if measured else 0
+        self._endpoint.pinging.add(self)
+        for _ in range(2):  # a peer may wait for a second packet before it acknowledges the first
+            self._engine.ping(self.number)
+            self._endpoint.flush()
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Close the connection: open streams are aborted, and what was sent before still arrives."""
+        if not self.is_closed:
+            for stream in list(self._streams.values()):
+                stream.abort()
+            with trio.move_on_after(_LINGER):
+                while (
+                    self._undelivered or any(flow.is_full for flow in self._flows.values())
+                ) and not self.is_closed:
+                    await self._delivered.park()
+            self._end("closed by us")
+        await trio.lowlevel.checkpoint()
+
+    def _release(self) -> None:
+        self._flows.clear()
+        self._delivered.unpark_all()
+        self._endpoint.release(self)
+
+    @property
+    def is_initiator(self) -> bool:
+        """Whether we dialled."""
+        return self._is_initiator
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """Return the peer's address."""
+        host, port = self.get_remote_address()
+        return [Multiaddr(f"{socket_address((host, port), 'udp')}/quic-v1")]
+
+    def get_remote_address(self) -> tuple[str, int]:
+        """Return the peer's host and port, the last ones where it has moved."""
+        self._remote = self._engine.remote(self.number) or self._remote
+        return self._remote

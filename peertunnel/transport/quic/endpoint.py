@@ -1,0 +1,309 @@
+"""All QUIC connections of one UDP socket: what comes from the reactor goes through the engine to them, and back.
+
+One turn of work takes what happened, lets connections read on, and sends; calls that come in between only add to it. The
+engine's timers are kept by a task, which sleeps while datagrams keep coming.
+"""
+
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import trio
+from libp2p.peer.id import ID
+
+from peertunnel.protocols.certificate import peer_of
+from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.transport.quic import _engine
+from peertunnel.transport.quic.connection import QuicConnection
+from peertunnel.transport.quic.udp import UdpSocket
+from peertunnel.transport.reactor import READ, WRITE, Reactor
+from peertunnel.transport.router import Router
+from peertunnel.transport.tcp import SockAddress
+from peertunnel.transport.upgrade import UpgradeError
+from peertunnel.transport.way import DIRECT, Way
+
+BATCHES = 16  # sends and receives of up to 64 KiB before others get their turn
+_LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
+_REFUSED = 0x12A  # the code of a close for a wrong certificate: QUIC's for TLS' alert bad_certificate
+_NOWHERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL)
+_log = logging.getLogger(__name__)
+
+Accept = Callable[[QuicConnection], Awaitable[None]]
+
+
+@dataclass(eq=False, slots=True)
+class _Dial:
+    """A handshake of ours."""
+
+    peer_id: ID
+    to: SockAddress
+    way: Way
+    done: trio.Event = field(default_factory=trio.Event)
+    connection: QuicConnection | None = None
+    reason: str = "closed"
+
+
+class Endpoint:
+    """A UDP socket with its connections; `run` runs it.
+
+    Args:
+        udp: the socket; belongs to the endpoint from now on.
+        engine: the engine, which knows nobody yet.
+        reactor: watches the socket.
+        router: serves the streams that peers open.
+        accept: takes a connection that a peer has opened; raises UpgradeError.
+
+    Attributes:
+        name: the address that the socket is bound to.
+        resumed: connections whose readers have caught up.
+        pinging: connections that wait for an acknowledgement.
+    """
+
+    def __init__(
+        self, udp: UdpSocket, engine: _engine.Endpoint, reactor: Reactor, router: Router, accept: Accept
+    ) -> None:
+        self.engine = engine
+        self.name = udp.name
+        self.resumed: set[QuicConnection] = set()
+        self.pinging: set[QuicConnection] = set()
+        self._udp = udp
+        self._reactor = reactor
+        self._router = router
+        self._accept = accept
+        self._registration = reactor.register(udp.sock, self)
+        self._connections: dict[int, QuicConnection] = {}
+        self._dials: dict[int, _Dial] = {}
+        self._unsent: tuple[bytes, int, SockAddress, str | None] | None = None
+        self._timer = trio.CancelScope()
+        self._is_working = False
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Serve the socket until cancelled; connections that are still open are closed then."""
+        async with trio.open_nursery() as self._nursery:
+            self._registration.add(READ)
+            try:
+                await self._keep_time()
+            finally:
+                self._nursery.cancel_scope.cancel()
+                for connection in list(self._connections.values()):
+                    connection.on_lost("")
+                self.flush()  # what was closed last tells its peer
+                self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._registration.wait_for(0)
+        self._udp.close()
+
+    async def _keep_time(self) -> None:
+        while True:
+            due = self.engine.timeout()
+            with trio.CancelScope(deadline=float("inf") if due is None else due) as self._timer:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            if due is not None and now - due > _LATE:
+                self._receive()  # we were stopped ourselves: what peers sent meanwhile is read first
+            self.engine.handle_timeouts(now)
+            self.flush()
+
+    # -- the socket -----------------------------------------------------------------------------------------------
+
+    def on_readable(self) -> None:
+        """Read what came, and do what follows from it."""
+        self._receive()
+        self.flush()
+
+    def on_writable(self) -> None:
+        """Send on."""
+        self._registration.remove(WRITE)
+        self.flush()
+
+    def on_failure(self, error: Exception) -> None:
+        """Go on: what failed has been logged, and peers send again what got lost."""
+        self._is_working = False
+
+    def _receive(self) -> None:
+        now = trio.current_time()
+        for _ in range(BATCHES):
+            try:
+                data, stride, source, local = self._udp.receive()
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an earlier datagram found nobody; its connection times out by itself
+            if data:
+                self.engine.receive(data, stride, source, local, now)
+
+    def send_raw(self, data: bytes, to: SockAddress) -> None:
+        """Send a datagram that is none of QUIC's, such as one that opens a NAT; it may get lost."""
+        try:
+            self._udp.send(data, 0, to, None)
+        except OSError:
+            pass
+
+    def flush(self) -> None:
+        """Do all that is to be done now; a call from within comes too early, and is made up for."""
+        if self._is_working:
+            return
+        self._is_working = True
+        try:
+            events = self.engine.events()
+            while True:
+                self._take(events)
+                self._send()
+                events = self.engine.events()
+                if not events and not self.resumed:
+                    break
+        finally:
+            self._is_working = False
+        due = self.engine.timeout()
+        if due is not None and due < self._timer.deadline:
+            self._timer.deadline = due
+
+    def _send(self) -> None:
+        """Send what connections want sent, a bounded number of batches at a time."""
+        batch, self._unsent = self._unsent, None
+        now = trio.current_time()
+        for _ in range(BATCHES):
+            batch = batch or self.engine.transmit(self._udp.segments, now)
+            if batch is None:
+                return
+            try:
+                self._udp.send(*batch)
+            except BlockingIOError:
+                self._unsent = batch
+                break
+            except OSError as error:
+                if error.errno in _NOWHERE:
+                    self._give_up(batch[2], error)
+            batch = None
+        self._registration.add(WRITE)
+
+    def _give_up(self, to: SockAddress, error: OSError) -> None:
+        """End the dials of an address that nothing leads to."""
+        for number, dial in self._dials.items():
+            if dial.to[:2] == to[:2]:
+                dial.reason = error.strerror or str(error)
+                dial.done.set()
+                self.engine.close(number, 0, b"", trio.current_time())
+
+    # -- what the engine tells ------------------------------------------------------------------------------------
+
+    def _take(self, events: list[tuple[str, int, int | None, str]]) -> None:
+        for kind, number, stream_id, reason in events:
+            connection = self._connections.get(number)
+            if kind == "connected":
+                self._connected(number)
+            elif kind == "lost":
+                self._lost(number, connection, reason)
+            elif connection is not None:
+                with _alone(connection):
+                    connection.on_event(kind, stream_id)
+        resumed, self.resumed = self.resumed, set()
+        for connection in resumed:
+            with _alone(connection):
+                connection.resume()
+        for connection in list(self.pinging):
+            connection.on_received()
+
+    def _connected(self, number: int) -> None:
+        """Find out who a new connection leads to, before anything of it is used."""
+        dial = self._dials.get(number)
+        try:
+            peer_id = peer_of(self.engine.peer_certificate(number) or b"", datetime.now(UTC))
+            if dial is not None and peer_id != str(dial.peer_id):
+                raise RemoteProtocolError(f"the peer is {peer_id}")
+        except RemoteProtocolError as error:
+            self.engine.close(number, _REFUSED, b"", trio.current_time())
+            self._lost(number, None, str(error))
+            return
+        connection = QuicConnection(
+            self,
+            number,
+            ID.from_base58(peer_id),
+            dial is not None,
+            self._reactor,
+            self._router,
+            DIRECT if dial is None else dial.way,
+        )
+        self._connections[number] = connection
+        if dial is not None:
+            dial.connection = connection
+            dial.done.set()
+        elif self._nursery is not None:
+            self._nursery.start_soon(self._take_in, connection)
+        self._reactor.yield_soon()
+
+    async def _take_in(self, connection: QuicConnection) -> None:
+        try:
+            await self._accept(connection)
+        except UpgradeError:
+            await connection.close()
+
+    def _lost(self, number: int, connection: QuicConnection | None, reason: str) -> None:
+        self._reactor.yield_soon()
+        if connection is not None:
+            connection.on_lost(reason)
+        elif (dial := self._dials.get(number)) is not None and not dial.done.is_set():
+            dial.reason = reason
+            dial.done.set()
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    async def dial(self, peer_id: ID, to: SockAddress, way: Way = DIRECT) -> QuicConnection:
+        """Connect to a peer; the connection is not started yet.
+
+        Args:
+            peer_id: who must answer.
+            to: where.
+            way: how the datagrams get there.
+
+        Raises:
+            UpgradeError: nobody answered, or it was somebody else.
+        """
+        try:
+            number = self.engine.connect(to, trio.current_time())
+        except ValueError as error:
+            raise UpgradeError(str(error)) from error
+        dial = self._dials[number] = _Dial(peer_id, to, way)
+        try:
+            self.flush()
+            await dial.done.wait()
+        except BaseException:  # cancelled: somebody else was faster
+            if dial.connection is not None:
+                dial.connection.on_lost("")
+            raise
+        finally:
+            del self._dials[number]
+            if dial.connection is None:
+                self.engine.close(number, 0, b"", trio.current_time())
+                self.flush()
+        if dial.connection is None:
+            raise UpgradeError(dial.reason)
+        return dial.connection
+
+    def release(self, connection: QuicConnection) -> None:
+        """Close a connection in the engine, if it isn't, and forget it."""
+        self.pinging.discard(connection)
+        if self._connections.pop(connection.number, None) is not None:
+            self.engine.close(connection.number, 0, b"", trio.current_time())
+            self.flush()
+
+    def rebound(self) -> None:
+        """Tell peers where we are now: our address has changed."""
+        self.engine.rebound()
+        self.flush()
+
+
+@contextmanager
+def _alone(connection: QuicConnection) -> Iterator[None]:
+    """End a connection in which something unforeseen goes wrong, and no other."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  a task boundary: peers drive what happens in here
+        _log.exception("a connection to %s failed", connection.peer_id)
+        connection.on_lost(f"internal error: {error!r}")

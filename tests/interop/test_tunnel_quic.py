@@ -1,0 +1,110 @@
+"""Tunnels between `pt` and the Go and the Rust peer over QUIC, each dialling the other."""
+
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import pytest
+import trio
+
+from peertunnel.transport import quic
+from tests.interop.exchanges import CHUNK, EXCHANGES, MIB, Exchange, check, read_until_reset
+from tests.interop.tunnels import (
+    Tunnel,
+    foreign_consumer,
+    foreign_provider,
+    pt_consumer,
+    pt_provider,
+    tunnel,
+)
+from tests.tools import lack
+
+QUIC = ("--transport", "quic")
+STALL = 8.0  # seconds without a read
+FLOOD = 64 * MIB
+IDLE = 60.0  # seconds without a byte: longer than any of the three waits for a silent peer
+ANOTHER_PEER = "12D3KooWNvSZnPi3RrhrTwEY4LuuBeB6K6facKUCJcyWG1aoDd2p"
+
+
+@pytest.fixture(autouse=True)
+def engine() -> None:
+    """Without the engine there is nothing to test."""
+    if (reason := quic.why_not()) is not None:
+        lack(f"no QUIC: {reason}")
+
+
+@pytest.fixture(params=("gopeer", "rspeer"))
+def foreign(request: pytest.FixtureRequest) -> Path:
+    """The other make of peer."""
+    binary: Path = request.getfixturevalue(request.param)
+    return binary
+
+
+@pytest.fixture(params=("from_pt", "to_pt"))
+async def joined(request: pytest.FixtureRequest, foreign: Path, tmp_path: Path) -> AsyncIterator[Tunnel]:
+    """A tunnel with the other peer as its provider or as its consumer."""
+    if request.param == "from_pt":
+        ends = foreign_provider(foreign, *QUIC), pt_consumer(tmp_path, *QUIC)
+    else:
+        ends = pt_provider(tmp_path), foreign_consumer(foreign, *QUIC)
+    async with tunnel(*ends, "/quic-v1/") as joined:
+        yield joined
+
+
+async def client_stalls(tunnel: Tunnel) -> None:
+    """A reader that stops for 8 s gets everything all the same, and holds up no other tunnel."""
+    client, server = await tunnel.open()
+    noise, sent, received = Random(1), sha256(), sha256()
+    length = 0
+
+    async def flood() -> None:
+        for _ in range(FLOOD // CHUNK):
+            chunk = noise.randbytes(CHUNK)
+            sent.update(chunk)
+            await server.send_all(chunk)
+        await server.send_eof()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flood)
+        with trio.move_on_after(STALL):
+            other, there = await tunnel.open()
+            while True:
+                await other.send_all(b"x")
+                with trio.fail_after(2):
+                    assert await there.receive_some(1) == b"x"
+                await trio.sleep(0.1)
+        async for chunk in client:
+            received.update(chunk)
+            length += len(chunk)
+    assert (length, received.hexdigest()) == (FLOOD, sent.hexdigest())
+
+
+async def nobody_speaks_for_a_minute(tunnel: Tunnel) -> None:
+    """A tunnel that is silent for longer than its peers' patience is still there."""
+    client, server = await tunnel.open()
+    await trio.sleep(IDLE)
+    await client.send_all(b"still")
+    assert await server.receive_some(5) == b"still"
+
+
+@pytest.mark.parametrize("exchange", (*EXCHANGES, client_stalls), ids=lambda exchange: exchange.__name__)
+async def test_exchange(joined: Tunnel, exchange: Exchange) -> None:
+    await check(exchange, joined)
+
+
+async def test_idle(joined: Tunnel) -> None:
+    with trio.fail_after(IDLE + 20):
+        await nobody_speaks_for_a_minute(joined)
+
+
+async def test_pt_refuses_another_peer_than_it_dialled(foreign: Path, tmp_path: Path) -> None:
+    consume = pt_consumer(tmp_path, *QUIC, "--wait", "2")
+    async with tunnel(
+        foreign_provider(foreign, *QUIC),
+        lambda address: consume(f"{address.partition('/p2p/')[0]}/p2p/{ANOTHER_PEER}"),
+        "/quic-v1/",
+    ) as joined:
+        with trio.fail_after(20):
+            await read_until_reset(await joined.connect())
+        assert joined.provider.past("tunnel-opened") == []

@@ -78,28 +78,7 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
             open_host(options.identity, options.listen, options.transport) as host,
             trio.open_nursery() as nursery,
         ):
-            meeting_point = RendezvousServer(host)
-            await nursery.start(meeting_point.run)
-            metrics = _metrics(host, meeting_point)
-            autonat = AutonatServer(host)
-            await nursery.start(autonat.run)
-            metrics.counter(
-                "autonat_requests",
-                "Requests to dial back, by what came of them.",
-                ("outcome",),
-                lambda: autonat.answers,
-            )
-            if options.dht:
-                dht = Dht(host, options.bootstrap, prefix=options.dht_prefix, server=True)
-                nursery.start_soon(dht.run)
-                metrics.gauge("dht_records", "Provider records held for others.", lambda: dht.records)
-                metrics.gauge("dht_peers", "Nodes in the DHT's routing table.", lambda: dht.size)
-            if options.circuits is not None:
-                trust = Trust(host, options.circuits.peers, options.circuits.root, emit)
-                circuits = RelayServer(host, trust.covers)
-                await nursery.start(trust.run)
-                await nursery.start(circuits.run)
-                _add_circuits(metrics, circuits)
+            metrics = await _serve(host, options, nursery, emit)
             if pages:
                 nursery.start_soon(metrics.serve, pages)
             for page in pages:
@@ -116,6 +95,33 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
         raise LocalPortError(error.message, hint=hint) from error
     finally:
         sockets.close_listeners(pages)
+
+
+async def _serve(host: Host, options: RelayOptions, nursery: trio.Nursery, emit: Emit) -> Metrics:
+    """Start all that others use, and give its numbers."""
+    meeting_point = RendezvousServer(host)
+    await nursery.start(meeting_point.run)
+    metrics = _metrics(host, meeting_point)
+    autonat = AutonatServer(host)
+    await nursery.start(autonat.run)
+    metrics.counter(
+        "autonat_requests",
+        "Requests to dial back, by what came of them.",
+        ("outcome",),
+        lambda: autonat.answers,
+    )
+    if options.dht:
+        dht = Dht(host, options.bootstrap, prefix=options.dht_prefix, server=True)
+        nursery.start_soon(dht.run)
+        metrics.gauge("dht_records", "Provider records held for others.", lambda: dht.records)
+        metrics.gauge("dht_peers", "Nodes in the DHT's routing table.", lambda: dht.size)
+    if options.circuits is not None:
+        trust = Trust(host, options.circuits.peers, options.circuits.root, emit)
+        circuits = RelayServer(host, trust.covers)
+        await nursery.start(trust.run)
+        await nursery.start(circuits.run)
+        _add_circuits(metrics, circuits)
+    return metrics
 
 
 def best(addresses: tuple[str, ...]) -> str:

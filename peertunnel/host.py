@@ -144,9 +144,11 @@ class Host:
             tcp = [] if self._transport == "quic" else [place for place in wanted if not is_quic(place)]
             sockets = bind_tcp(tcp)
             names = [sock.getsockname() for sock in sockets]
+            named = [place for place in wanted if place not in tcp]
             quic: list[Multiaddr] = []
+            if self.quic is None and named:
+                raise ListenError(f"{named[0]}: this installation has no QUIC, or was told not to use it")
             if self.quic is not None:
-                named = [place for place in wanted if place not in tcp]
                 quic = self.quic.listen(named) if named else self.quic.listen_beside(names)
         except (ListenError, ValueError) as error:
             raise HostError(

@@ -78,7 +78,7 @@ async def test_a_burst_is_served_to_the_last(monkeypatch: pytest.MonkeyPatch) ->
     "address",
     [
         "/ip4/192.0.2.77/tcp/0",
-        "/ip4/127.0.0.1/udp/1/quic-v1",
+        "/ip4/192.0.2.77/udp/0/quic-v1",
         "/ip4/127.0.0.1",
         "nonsense",
         "/ip4/300.1.1.1/tcp/0",

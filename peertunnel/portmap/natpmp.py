@@ -8,7 +8,7 @@ import trio
 from peertunnel.portmap.exchange import ask, open_exchange
 from peertunnel.portmap.gateway import Gateway
 from peertunnel.portmap.listener import Listener
-from peertunnel.portmap.router import Mapping, NoAnswer, Refusal
+from peertunnel.portmap.router import Mapping, Refusal
 from peertunnel.protocols.portmap import natpmp
 
 
@@ -23,8 +23,6 @@ class NatPmpRouter:
     @classmethod
     async def find(cls, gateway: Gateway) -> "NatPmpRouter":
         """Look whether the gateway speaks NAT-PMP; raises NoAnswer and Refusal."""
-        if gateway.own.version != 4:
-            raise NoAnswer("NAT-PMP is for IPv4")
         sock = await open_exchange(gateway)
         try:
             await _external_address(sock)

@@ -1,6 +1,5 @@
 """The search for a router: every protocol is asked side by side, and the first that grants something is taken."""
 
-import ipaddress
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -14,7 +13,6 @@ from peertunnel.portmap.upnp import UpnpRouter
 
 _BETTER = 0.25  # seconds that a better protocol may come behind a worse one
 _RANK = (PcpRouter.name, NatPmpRouter.name, UpnpRouter.name)  # PCP and NAT-PMP end leases that nobody renews
-NOBODY = "no router here answers to PCP, NAT-PMP or UPnP"
 
 Find = Callable[[], Awaitable[Router]]
 Try = Callable[[Router], Awaitable[bool]]
@@ -25,12 +23,13 @@ async def find_router(gateway: Gateway, secret: bytes, grants: Try) -> tuple[Rou
 
     secret: what PCP's mappings are made with. grants: asks a router for mappings, and tells whether it gave one.
     """
-    finds: dict[str, Find] = {UpnpRouter.name: partial(UpnpRouter.find, gateway)}
+    finds: dict[str, Find] = {}
     if gateway.ip is not None:
         finds[PcpRouter.name] = partial(PcpRouter.find, gateway, secret)
+    if gateway.ip is not None and gateway.own.version == 4:
         finds[NatPmpRouter.name] = partial(NatPmpRouter.find, gateway)
-    if isinstance(gateway.own, ipaddress.IPv6Address):
-        finds = {PcpRouter.name: finds[PcpRouter.name]}
+    if gateway.own.version == 4:
+        finds[UpnpRouter.name] = partial(UpnpRouter.find, gateway)
     found, routers = trio.open_memory_channel[Router](len(finds))
     refusals: list[str] = []
     try:
@@ -42,7 +41,7 @@ async def find_router(gateway: Gateway, secret: bytes, grants: Try) -> tuple[Rou
             nursery.cancel_scope.cancel()
     finally:
         await _close_all(routers)
-    return chosen, "; ".join(refusals) or NOBODY
+    return chosen, "; ".join(refusals) or f"no router here answers to {', '.join(finds)}"
 
 
 async def _find(name: str, find: Find, found: "trio.MemorySendChannel[Router]", refusals: list[str]) -> None:

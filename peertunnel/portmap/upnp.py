@@ -86,13 +86,12 @@ class UpnpRouter:
                 self._lease_for_ever = lease == 0
                 return Mapping(listener, external, _granted(answer) if any_port else port, lease)
             failed = answer
+            # Some routers map for ever only, and not all of them say so with ONLY_PERMANENT_LEASES_SUPPORTED.
             match answer.code:
                 case igd.Fault.CONFLICT_IN_MAPPING_ENTRY | igd.Fault.CONFLICT_WITH_OTHER_MECHANISMS:
                     any_port = self._service.chooses_ports and not any_port
                     port = random.choice(_PORTS)
-                case _ if (
-                    lease
-                ):  # the right fault is ONLY_PERMANENT_LEASES_SUPPORTED, but not all routers say so
+                case _ if lease:
                     lease = 0
                 case _:
                     break

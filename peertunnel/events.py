@@ -32,6 +32,14 @@ class Ready(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AddressesChanged(Event):
+    """The node is announced under other addresses now: a relay was reserved at, or lost, say."""
+
+    kind: ClassVar[str] = "addresses"
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Listening(Event):
     """A local endpoint accepts connections; several endpoints are several events."""
 

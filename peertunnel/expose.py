@@ -7,7 +7,7 @@ from peertunnel.access import Access
 from peertunnel.bridge import Tunnels
 from peertunnel.endpoints import Endpoint
 from peertunnel.errors import TargetError
-from peertunnel.events import Emit, ErrorOccurred, Ready
+from peertunnel.events import AddressesChanged, Emit, ErrorOccurred, Ready
 from peertunnel.gate import Gate
 from peertunnel.node import GO_TUNNEL, TUNNEL, Node
 from peertunnel.paths import Paths
@@ -16,6 +16,7 @@ from peertunnel.streams import Stream
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
 
+ADDRESS_INTERVAL = 0.5  # seconds between looks at our addresses
 TARGET_TIMEOUT = 10.0  # seconds for the target to answer; a local one does at once, or never
 
 
@@ -48,12 +49,23 @@ async def expose(
         provider.open(nursery)
         nursery.start_soon(meet)
         emit(Ready(node.peer_id, node.addresses))
+        nursery.start_soon(_tell_addresses, node, emit)
         await stop.wait()
         provider.close()
         meeting.cancel()
         with trio.move_on_after(grace):
             await provider.tunnels.wait_all_closed()
         nursery.cancel_scope.cancel()
+
+
+async def _tell_addresses(node: Node, emit: Emit) -> None:
+    """Tell of other addresses whenever there are, until cancelled."""
+    told = node.addresses
+    while True:
+        await trio.sleep(ADDRESS_INTERVAL)
+        if (addresses := node.addresses) != told:
+            told = addresses
+            emit(AddressesChanged(addresses))
 
 
 class _Provider:

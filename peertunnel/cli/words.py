@@ -3,6 +3,7 @@
 from peertunnel.cli.results import Described, Judged, Stepped
 from peertunnel.errors import Interrupted
 from peertunnel.events import (
+    AddressesChanged,
     ErrorOccurred,
     Event,
     Listening,
@@ -28,7 +29,7 @@ def threshold(event: Event) -> int:
     match event:
         case ErrorOccurred():
             return QUIET
-        case TunnelOpened() | TunnelClosed(reason="finished"):
+        case AddressesChanged() | TunnelOpened() | TunnelClosed(reason="finished"):
             return VERBOSE
         case TrafficMeasured():
             return NEVER  # the display shows it, once a second and in one place
@@ -41,6 +42,8 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
         case Ready(peer_id, addresses):
             details = addresses if verbosity >= VERBOSE else ()
             return "\n  ".join([f"Ready as {peer_id}", *details])
+        case AddressesChanged(addresses):
+            return "\n  ".join(["Reachable at", *addresses]) if addresses else "Not reachable"
         case Listening(local):
             return f"Listening on {local}"
         case PathChanged(peer_id, "none"):

@@ -6,6 +6,7 @@ from peertunnel.cli.output import Words
 from peertunnel.cli.results import Described
 from peertunnel.cli.words import sentence, size
 from peertunnel.events import (
+    AddressesChanged,
     ErrorOccurred,
     Event,
     Listening,
@@ -28,6 +29,8 @@ LINK = f"pk://{PEER}/8000?a=/ip4/192.0.2.1/tcp/1&a=/ip4/192.0.2.2/tcp/1#u8Jg0hMg
     ("event", "words"),
     [
         (Ready(PEER, ("/ip4/192.0.2.1/tcp/1",)), f"Ready as {PEER}"),
+        (AddressesChanged(("/a", "/b")), "Reachable at\n  /a\n  /b"),
+        (AddressesChanged(()), "Not reachable"),
         (Listening("127.0.0.1:2022"), "Listening on 127.0.0.1:2022"),
         (PathChanged(PEER, "direct", 0.44), f"Connected to {PEER}: direct, 0.4 ms"),
         (PathChanged(PEER, "relayed", None), f"Connected to {PEER}: relayed"),

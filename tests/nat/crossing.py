@@ -80,7 +80,8 @@ async def serving(lab: Lab, parties: Trio, folder: Path, behind: str = "provider
     async with relaying(lab, parties, folder) as (place, relay), echoing(machine) as target:
         command = parties.provider.provider(machine, place, target)
         async with recorded(command, folder / "provider") as provider:
-            await provider.event("ready")
+            with trio.fail_after(BYTE_SECONDS):
+                await parties.provider.reachable(provider)
             yield Site(lab, parties, place, relay, provider, folder)
 
 

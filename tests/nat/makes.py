@@ -54,6 +54,9 @@ class Make(Protocol):
     def steps(self, consumer: Recorded, peer_id: str) -> list[Step]:
         """Return how the consumer's path to the provider has changed."""
 
+    async def reachable(self, provider: Recorded) -> None:
+        """Wait until a provider can be called by its relay."""
+
     @property
     def transports(self) -> tuple[str, ...]:
         """What it listens on: tcp, quic or both, the preferred one first."""
@@ -128,6 +131,9 @@ class Go:
     def steps(self, consumer: Recorded, peer_id: str) -> list[Step]:
         return _connections(consumer, peer_id)
 
+    async def reachable(self, provider: Recorded) -> None:
+        await provider.event("ready")
+
     def _listen(self, ip: str) -> Iterator[str]:
         yield from ("-transport", _stack(self.transports))
         yield from _repeated("-listen", listening(ip, self.transports))
@@ -159,6 +165,9 @@ class Rust:
 
     def steps(self, consumer: Recorded, peer_id: str) -> list[Step]:
         return _connections(consumer, peer_id)
+
+    async def reachable(self, provider: Recorded) -> None:
+        await provider.event("ready")
 
     def _listen(self, machine: Machine) -> Iterator[str]:
         yield from ("--transport", _stack(self.transports))
@@ -194,6 +203,10 @@ class Pt:
     def steps(self, consumer: Recorded, peer_id: str) -> list[Step]:
         told = consumer.past("path", peer_id=peer_id)
         return [Step(it.at, it.fields["path"], it.fields.get("transport", "tcp")) for it in told]
+
+    async def reachable(self, provider: Recorded) -> None:
+        while not any("p2p-circuit" in str(it.fields) for it in provider.past("addresses")):
+            await provider.news()
 
     def _shared(self, machine: Machine, relay: Place) -> Iterator[str]:
         yield from ("--no-mdns", "--no-dht")

@@ -202,7 +202,7 @@ class Pt:
 
     def steps(self, consumer: Recorded, peer_id: str) -> list[Step]:
         told = consumer.past("path", peer_id=peer_id)
-        return [Step(it.at, it.fields["path"], it.fields.get("transport", "tcp")) for it in told]
+        return [Step(it.at, it.fields["path"], it.fields.get("transport", "")) for it in told]
 
     async def reachable(self, provider: Recorded) -> None:
         while not any("p2p-circuit" in str(it.fields) for it in provider.past("addresses")):

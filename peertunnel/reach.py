@@ -53,7 +53,7 @@ class Reach:
             if peer_id is not None:
                 self._preferred.append(peer_id)
                 host.reservations.offer(peer_id, [place])
-        self.own = OwnReachability(host, self._preferred)
+        self.own = OwnReachability(host, self._preferred, mapped=lambda: self._mapper.addresses)
         host.add_addresses(lambda: self._mapper.addresses)
         host.add_addresses(lambda: self.own.addresses)
 
@@ -87,6 +87,7 @@ class Reach:
 
     async def _note_change(self) -> None:
         self._punching.retry()
+        self.own.retry()
         await self._host.note_changed_network()
 
     def _listeners(self) -> tuple[Listener, ...]:

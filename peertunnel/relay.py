@@ -106,8 +106,8 @@ async def _serve(host: Host, options: RelayOptions, nursery: trio.Nursery, emit:
     await nursery.start(autonat.run)
     metrics.counter(
         "autonat_requests",
-        "Requests to dial back, by what came of them.",
-        ("outcome",),
+        "Requests to dial back, by AutoNAT's version and what came of them.",
+        ("version", "outcome"),
         lambda: autonat.answers,
     )
     if options.dht:

@@ -64,6 +64,9 @@ class Answerer(Protocol):
         ...
 
 
+_Answer = Callable[[MuxedStream, bool], Awaitable[str]]
+
+
 class AutonatServer:
     """Serves both versions while run() runs.
 
@@ -71,7 +74,7 @@ class AutonatServer:
         host: whose protocols they are.
 
     Attributes:
-        answers: how many there were, by what came of them, in lower case.
+        answers: how many there were, by version and what came of them, in lower case.
     """
 
     def __init__(self, host: Answerer) -> None:
@@ -84,11 +87,13 @@ class AutonatServer:
         """Answer until cancelled; started as soon as it does."""
         async with trio.open_nursery() as nursery:
 
-            def serve(protocol: str, answer: Callable[[MuxedStream, bool], Awaitable[str]]) -> None:
-                self._host.serve(protocol, lambda stream: nursery.start_soon(self._serve, stream, answer))
+            def serve(protocol: str, answer: _Answer, version: str) -> None:
+                self._host.serve(
+                    protocol, lambda stream: nursery.start_soon(self._serve, stream, answer, version)
+                )
 
-            serve(DIAL_REQUEST, self._answer)
-            serve(v1.PROTOCOL, self._answer_v1)
+            serve(DIAL_REQUEST, self._answer, "2")
+            serve(v1.PROTOCOL, self._answer_v1, "1")
             task_status.started()
             try:
                 await trio.sleep_forever()
@@ -96,9 +101,7 @@ class AutonatServer:
                 for protocol in (DIAL_REQUEST, v1.PROTOCOL):
                     self._host.stop_serving(protocol)
 
-    async def _serve(
-        self, stream: MuxedStream, answer: Callable[[MuxedStream, bool], Awaitable[str]]
-    ) -> None:
+    async def _serve(self, stream: MuxedStream, answer: _Answer, version: str) -> None:
         connection = stream.muxed_conn
         place = place_of(connection.get_remote_address())
         # Behind a relay nobody can be found, and all who are there look the same.
@@ -113,7 +116,7 @@ class AutonatServer:
         except Exception:  # noqa: BLE001  a task boundary
             _log.exception("an AutoNAT request by %s failed", stream.peer)
             stream.abort()
-        self.answers[(outcome,)] += 1
+        self.answers[version, outcome] += 1
 
     # -- version 2 ------------------------------------------------------------------------------------------------
 

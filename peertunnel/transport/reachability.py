@@ -18,6 +18,7 @@ from peertunnel.protocols.autonat import v1
 from peertunnel.protocols.autonat.findings import Findings, Reachability, overall
 from peertunnel.protocols.autonat.messages import DIAL_BACK, DIAL_REQUEST
 from peertunnel.protocols.kademlia.places import Scope
+from peertunnel.transport.addresses import dialable
 from peertunnel.transport.autonat import DialBacks, ask_v1
 from peertunnel.transport.candidates import place_at, reach_of, target_of
 from peertunnel.transport.connection import MuxedConnection
@@ -44,8 +45,8 @@ class Asker(Protocol):
     observed: Observed
 
     @property
-    def addresses(self) -> tuple[str, ...]:
-        """The multiaddrs under which others may reach us now."""
+    def listening(self) -> tuple[str, ...]:
+        """The multiaddrs that we listen on, wildcards among them."""
         ...
 
     def serve(self, protocol: str, handler: Callable[[MuxedStream], None]) -> None:
@@ -77,12 +78,21 @@ class OwnReachability:
     Args:
         host: dials, listens and knows our addresses.
         preferred: peer ids of servers that are asked before others, such as our own relays.
+        mapped: gives the multiaddrs at which a router lets others in for us.
         least: how far an address must reach to be asked about; the specification wants public ones only.
     """
 
-    def __init__(self, host: Asker, preferred: Collection[str] = (), *, least: Scope = Scope.WORLD) -> None:
+    def __init__(
+        self,
+        host: Asker,
+        preferred: Collection[str] = (),
+        *,
+        mapped: Callable[[], Iterable[str]] = tuple,
+        least: Scope = Scope.WORLD,
+    ) -> None:
         self._host = host
         self._preferred = frozenset(preferred)
+        self._mapped = mapped
         self._least = least
         self._servers: dict[
             str, tuple[bool, str]
@@ -106,6 +116,12 @@ class OwnReachability:
         return tuple(
             str(Multiaddr(place)) for place, known in self._known.items() if known is Reachability.PUBLIC
         )
+
+    def retry(self) -> None:
+        """Forget what is known, and ask anew: the network has changed."""
+        self._findings.clear()
+        self._conclude()
+        self._news.set()
 
     async def changed(self) -> None:
         """Wait until more, or something else, is known."""
@@ -155,7 +171,8 @@ class OwnReachability:
     def _ask(self, dial_backs: DialBacks, nursery: trio.Nursery) -> None:
         """Ask what is to be asked now about the addresses that we have now."""
         own = {str(address.ip) for address in interface_addresses()}
-        texts = (*self._host.observed.addresses, *self._host.addresses)
+        # Not all that is announced: what follows from the answers is among it, and would never be dropped.
+        texts = (*self._mapped(), *self._host.observed.addresses, *dialable(self._host.listening))
         found = dict.fromkeys(place for text in texts if (place := place_at(text)) is not None)
         places = [place for place in found if reach_of(place) >= self._least][:MAX_PLACES]
         self._findings = {

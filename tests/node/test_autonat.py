@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from libp2p.stream_muxer.exceptions import MuxedStreamReset
 from multiaddr import Multiaddr
 
@@ -76,7 +77,7 @@ async def test_an_open_address_is_reached_and_a_closed_one_is_not() -> None:
         connection, dial_backs = await meet(asker, point), hears(asker)
         assert await dial_backs.ask(connection, place(asker)) is True
         assert await dial_backs.ask(connection, closed_place()) is False
-        assert answering.answers == {("ok",): 1, ("dial_error",): 1}
+        assert answering.answers == {("2", "ok"): 1, ("2", "dial_error"): 1}
 
 
 async def test_version_1_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +210,7 @@ async def test_an_asker_that_says_nothing_loses_its_stream_only(monkeypatch: pyt
         stream = await connection.open_tunnel(DIAL_REQUEST)
         with pytest.raises(MuxedStreamReset), trio.fail_after(PATIENCE):
             await stream.read()
-        assert answering.answers == {("broken",): 1}
+        assert answering.answers == {("2", "broken"): 1}
         assert not connection.is_closed
 
 
@@ -241,9 +242,9 @@ def test_limits() -> None:
 
 
 @asynccontextmanager
-async def finding_out(asker: Host) -> AsyncIterator[OwnReachability]:
+async def finding_out(asker: Host, mapped: list[str] | None = None) -> AsyncIterator[OwnReachability]:
     """Find out about addresses of this machine, too."""
-    own = OwnReachability(asker, least=Scope.MACHINE)
+    own = OwnReachability(asker, mapped=lambda: mapped or [], least=Scope.MACHINE)
     await asker.nursery.start(own.run)
     yield own
 
@@ -264,14 +265,17 @@ async def test_a_host_that_is_reached_knows_so() -> None:
 
 
 async def test_a_host_that_is_not_reached_knows_so() -> None:
-    nowhere = str(Multiaddr(closed_place()))
-    async with server() as (point, _), server() as (second, _), host(()) as asker:
-        asker.add_addresses(lambda: [nowhere])
-        async with finding_out(asker) as own:
-            await meet(asker, point)
-            await meet(asker, second)
-            assert await settled(own) is PRIVATE
-            assert own.addresses == ()
+    nowhere = [str(Multiaddr(closed_place()))]
+    async with (
+        server() as (point, _),
+        server() as (second, _),
+        host(()) as asker,
+        finding_out(asker, nowhere) as own,
+    ):
+        await meet(asker, point)
+        await meet(asker, second)
+        assert await settled(own) is PRIVATE
+        assert own.addresses == ()
 
 
 async def test_connections_that_stood_before_count_and_other_addresses_are_asked_about(
@@ -280,12 +284,25 @@ async def test_connections_that_stood_before_count_and_other_addresses_are_asked
     monkeypatch.setattr("peertunnel.transport.reachability.INTERVAL", 0.05)
     places = [str(Multiaddr(closed_place()))]
     async with server() as (point, answering), host(()) as asker:
-        asker.add_addresses(lambda: places)
         await meet(asker, point)
-        async with finding_out(asker) as own:
+        async with finding_out(asker, places) as own:
             assert await settled(own) is PRIVATE
             places[:] = [str(Multiaddr(closed_place()))]
-            await until(lambda: answering.answers[("dial_error",)] == 2)
+            await until(lambda: answering.answers["2", "dial_error"] == 2)
+
+
+async def test_what_was_announced_by_our_own_word_is_dropped_with_its_ground(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with server() as (point, _), host() as asker, finding_out(asker) as own:
+        asker.add_addresses(lambda: own.addresses)
+        await meet(asker, point)
+        assert await settled(own) is PUBLIC
+        monkeypatch.setattr(Host, "listening", ())  # as when an interface goes
+        own.retry()
+        await until(lambda: own.reachability is UNKNOWN and not own.addresses)
+        await trio.testing.wait_all_tasks_blocked()
+        assert own.reachability is UNKNOWN
 
 
 async def test_who_calls_us_is_no_server_of_ours() -> None:

@@ -4,6 +4,7 @@ It is a rendezvous point, a DHT server and a circuit relay, and answers identify
 limits; what they carry is sealed between their ends.
 """
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import trio
@@ -74,10 +75,7 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
     """
     pages = [] if options.metrics is None else await sockets.listen(options.metrics)
     try:
-        async with (
-            open_host(options.identity, options.listen, options.transport) as host,
-            trio.open_nursery() as nursery,
-        ):
+        async with _open(options) as host, trio.open_nursery() as nursery:
             meeting_point = RendezvousServer(host)
             await nursery.start(meeting_point.run)
             metrics = _metrics(host, meeting_point)
@@ -116,6 +114,10 @@ async def relay(options: RelayOptions, emit: Emit, *, stop: trio.Event) -> None:
         raise LocalPortError(error.message, hint=hint) from error
     finally:
         sockets.close_listeners(pages)
+
+
+def _open(options: RelayOptions) -> AbstractAsyncContextManager[Host]:
+    return open_host(options.identity, options.listen, options.transport)
 
 
 def best(addresses: tuple[str, ...]) -> str:

@@ -92,9 +92,7 @@ class Host:
             self._id, peerstore, create_upgrader(identity.key_pair, self.reactor, self)
         )
         self._transport = transport
-        self.quic = (
-            None if transport == "tcp" else create_quic(identity, self.reactor, self, self.network.welcome)
-        )
+        self.quic = None if transport == "tcp" else create_quic(identity, self.reactor, self, self._accept)
         if self.quic is not None:
             self.network.transports = [self.quic] if transport == "quic" else [self.quic, self.network.tcp]
         elif transport == "quic":
@@ -164,6 +162,10 @@ class Host:
         self._ports.update(int(str(place.value_for_protocol("udp"))) for place in quic)
         self.network.tcp.sources = sources_of(names)
         return listeners
+
+    def _accept(self, connection: MuxedConnection) -> None:
+        """Take a connection that a peer has opened over QUIC."""
+        self.nursery.start_soon(self.network.welcome, connection)
 
     # -- streams --------------------------------------------------------------------------------------------------
 
@@ -367,17 +369,19 @@ async def open_host(
     listeners = host.listen(listen)
     async with trio.open_nursery() as reactor:
         reactor.start_soon(host.reactor.run)
-        if host.quic is not None:
-            reactor.start_soon(host.quic.run)
         try:
             async with background_trio_service(host.network), trio.open_nursery() as nursery:
                 host.nursery = nursery
                 await host.network.event_background_nursery_created.wait()
                 for listener in listeners:
                     nursery.start_soon(listener.run)
+                if host.quic is not None:
+                    await reactor.start(host.quic.run)
                 try:
                     yield host
                 finally:
+                    if host.quic is not None:
+                        host.quic.stop_accepting()
                     nursery.cancel_scope.cancel()
                     with trio.CancelScope(shield=True):
                         await host.close()

@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 
 import peertunnel
-from tests.tools import PT, lack
+from tests.tools import PT, lack, need
 
 ROOT = Path(__file__).parent.parent
+QUIC = "peertunnel/transport/quic/__init__.py"  # beside it nothing loads without the engine
+NO_TOOLS = "/nonexistent"  # a path without a Rust compiler
 NOT_SOURCES = shutil.ignore_patterns(".*", "bin", "build", "dist", "target", "*.egg-info", "__pycache__")
 
 
 def run(*command: str | Path, **env: str) -> str:
     outcome = subprocess.run(
-        command, check=False, capture_output=True, text=True, env=os.environ | env, timeout=120
+        command, check=False, capture_output=True, text=True, env=os.environ | env, timeout=170
     )
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     return outcome.stdout
@@ -37,8 +39,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dist(checkout: Path) -> Path:
-    """Holds the source archive and the wheel that was built from that archive alone."""
-    run(sys.executable, "-m", "build", "--no-isolation", checkout)
+    """Holds the source archive and the wheel that was built from that archive alone, by no more than Python."""
+    run(sys.executable, "-m", "build", "--no-isolation", checkout, PATH=NO_TOOLS)
     return checkout / "dist"
 
 
@@ -50,7 +52,8 @@ def wheel(dist: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def modules(checkout: Path) -> list[str]:
-    package = [str(p.relative_to(checkout)) for p in checkout.glob("peertunnel/**/*.py")]
+    found = checkout.glob("peertunnel/**/*.py")
+    package = [str(p.relative_to(checkout)) for p in found if "engine" not in p.parts]
     return sorted(
         package + [f"peertunnel/{p.relative_to(checkout)}" for p in checkout.glob("protocols/**/*.py")]
     )
@@ -78,7 +81,7 @@ def install(environment: Path, *what: str | Path) -> Path:
 def test_wheel_has_every_module_and_nothing_else(wheel: Path, modules: list[str]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert files == {*modules, "peertunnel/py.typed"}
+    assert files == {*modules, "peertunnel/py.typed", "peertunnel/transport/quic/_engine.pyi"}
 
 
 def test_source_archive_has_both_folders_once(dist: Path) -> None:
@@ -86,6 +89,8 @@ def test_source_archive_has_both_folders_once(dist: Path) -> None:
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     assert {"LICENSE", "README.md", "pyproject.toml", "setup.cfg", "protocols/errors.py"} <= names
+    engine = {"Cargo.toml", "Cargo.lock", "backend.py", "src/core.rs", "src/lib.rs", "src/tls.rs"}
+    assert {f"peertunnel/transport/quic/engine/{name}" for name in engine} <= names
     assert "peertunnel/protocols/errors.py" not in names
 
 
@@ -104,6 +109,7 @@ def test_editable_install_leads_back_to_the_checkout(checkout: Path, tmp_path: P
 
 
 def test_every_module_can_be_imported_from_a_zip(wheel: Path, modules: list[str]) -> None:
+    modules = [path for path in modules if path == QUIC or not path.startswith(QUIC.rpartition("/")[0])]
     names = [path.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in modules]
     load = f"import importlib; print(*(importlib.import_module(n).__file__ for n in {names!r}), sep='\\n')"
     loaded = run(sys.executable, "-P", "-c", load, PYTHONPATH=str(wheel)).split()
@@ -117,3 +123,39 @@ def test_what_tox_installed_is_what_is_tested() -> None:
     installed = str(Path(sysconfig.get_path("purelib"), "peertunnel", "__init__.py"))
     show = (PT[0], PT[1], "-c", "import peertunnel; print(peertunnel.__file__)")
     assert [peertunnel.__file__, run(*show).strip()] == [installed, installed]
+
+
+WHY_NOT = "from peertunnel.transport.quic import why_not; print(why_not())"
+
+
+def test_without_rust_the_wheel_is_for_every_machine_and_says_what_is_missing(
+    checkout: Path, tmp_path: Path
+) -> None:
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, checkout, PATH=NO_TOOLS)
+    (wheel,) = tmp_path.glob("peertunnel-*-py3-none-any.whl")
+    said = run(sys.executable, "-P", "-c", WHY_NOT, PYTHONPATH=str(wheel))
+    assert said.startswith("built without Rust; install Rust")
+
+
+def test_with_rust_the_wheel_has_the_engine(checkout: Path, tmp_path: Path) -> None:
+    """The engine is built as for a user, but where it was built before: it takes a minute from nothing."""
+    need("cargo")
+    target = ROOT / "peertunnel/transport/quic/engine/target"
+    run(
+        sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, checkout, CARGO_TARGET_DIR=str(target)
+    )
+    (wheel,) = tmp_path.glob("peertunnel-*-cp311-abi3-*.whl")
+    site = install(tmp_path / "env", wheel)
+    assert run(sys.executable, "-P", "-c", WHY_NOT, PYTHONPATH=str(site)) == "None\n"
+
+
+def test_an_engine_that_cannot_be_built_stops_no_install(checkout: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "bin/cargo"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    path = f"{broken.parent}:{os.environ['PATH']}"
+    run(sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path, checkout, PATH=path)
+    (wheel,) = tmp_path.glob("peertunnel-*.whl")
+    said = run(sys.executable, "-P", "-c", WHY_NOT, PYTHONPATH=str(wheel))
+    assert said.startswith("built without Rust")

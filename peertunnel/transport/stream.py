@@ -87,6 +87,11 @@ class MuxedStream(IMuxedStream):
         """Whether nothing more can be sent or received."""
         return self.end is not None or (self._is_finished and self._peer_is_finished)
 
+    @property
+    def must_deliver(self) -> bool:
+        """Whether something sends on the stream of which nothing may be lost."""
+        return self._joint is not None and not self._is_finished
+
     # -- what the connection reports ------------------------------------------------------------------------------
 
     def on_data(self, views: Sequence[memoryview], size: int) -> None:

@@ -107,12 +107,16 @@ class Network(Swarm):
         await self.take_in(connection, "inbound")
 
     async def welcome(self, connection: MuxedConnection) -> None:
-        """Serve a connection that a peer has opened and secured; raises UpgradeError."""
+        """Serve a connection that a peer has opened and that is secure, or close it."""
         neighbours = self._from(place_of(connection.get_remote_address()))
         if len(neighbours) >= MAX_PER_PLACE:
-            raise UpgradeError("too many connections from where the peer is")
+            await connection.close()
+            return
         neighbours.add(connection)
-        await self.take_in(connection, "inbound")
+        try:
+            await self.take_in(connection, "inbound")
+        except UpgradeError:
+            pass  # it is over already; strangers come and go
 
     async def take_in(self, connection: MuxedConnection, direction: str) -> None:
         """Serve a connection from now on; raises UpgradeError if it is over already, or one too many."""

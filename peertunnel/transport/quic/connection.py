@@ -123,8 +123,10 @@ class QuicConnection(MuxedConnection):
             self._read(stream_id)
         elif kind == "readable":
             self._read(stream_id)
-        elif kind in ("writable", "stopped"):
+        elif kind == "writable":
             self._write_on(stream_id)
+        elif kind == "stopped":
+            self._stop(stream_id)
         if kind in ("delivered", "stopped"):
             self._undelivered.discard(stream_id)
             self._delivered.unpark_all()
@@ -238,6 +240,15 @@ class QuicConnection(MuxedConnection):
             self._flows.pop(stream_id, None)
         elif not flow.is_finishing:
             flow.stream.on_window()
+
+    def _stop(self, stream_id: int) -> None:
+        """Take it that the peer reads no further.
+
+        For a tunnel that is a reset: Rust's programs say no more when they drop a stream. Others may just expect nothing.
+        """
+        flow = self._flows.get(stream_id)
+        if flow is not None and not flow.is_over and (flow.is_full or flow.stream.must_deliver):
+            self._aborted(flow)
 
     def take_turn(self, send: Callable[[], None]) -> None:
         """Call `send` at once: the engine has streams take turns."""

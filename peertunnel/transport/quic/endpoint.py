@@ -6,7 +6,7 @@ engine's timers are kept by a task, which sleeps while datagrams keep coming.
 
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ _REFUSED = 0x12A  # the code of a close for a wrong certificate: QUIC's for TLS'
 _NOWHERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL)
 _log = logging.getLogger(__name__)
 
-Accept = Callable[[QuicConnection], Awaitable[None]]
+Accept = Callable[[QuicConnection], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -54,9 +54,10 @@ class Endpoint:
         engine: the engine, which knows nobody yet.
         reactor: watches the socket.
         router: serves the streams that peers open.
-        accept: takes a connection that a peer has opened; raises UpgradeError.
+        accept: takes a connection that a peer has opened; it must not wait.
 
     Attributes:
+        accept: the same; None refuses everybody.
         name: the address that the socket is bound to.
         resumed: connections whose readers have caught up.
         pinging: connections that wait for an acknowledgement.
@@ -72,27 +73,24 @@ class Endpoint:
         self._udp = udp
         self._reactor = reactor
         self._router = router
-        self._accept = accept
+        self.accept: Accept | None = accept
         self._registration = reactor.register(udp.sock, self)
         self._connections: dict[int, QuicConnection] = {}
         self._dials: dict[int, _Dial] = {}
         self._unsent: tuple[bytes, int, SockAddress, str | None] | None = None
         self._timer = trio.CancelScope()
         self._is_working = False
-        self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Serve the socket until cancelled; connections that are still open are closed then."""
-        async with trio.open_nursery() as self._nursery:
-            self._registration.add(READ)
-            try:
-                await self._keep_time()
-            finally:
-                self._nursery.cancel_scope.cancel()
-                for connection in list(self._connections.values()):
-                    connection.on_lost("")
-                self.flush()  # what was closed last tells its peer
-                self.close()
+        self._registration.add(READ)
+        try:
+            await self._keep_time()
+        finally:
+            for connection in list(self._connections.values()):
+                connection.on_lost("")
+            self.flush()  # what was closed last tells its peer
+            self.close()
 
     def close(self) -> None:
         """Close the socket."""
@@ -194,7 +192,8 @@ class Endpoint:
     # -- what the engine tells ------------------------------------------------------------------------------------
 
     def _take(self, events: list[tuple[str, int, int | None, str]]) -> None:
-        for kind, number, stream_id, reason in events:
+        # A peer that drops a stream says that it reads no further, and ends it: together that is no end, but a reset.
+        for kind, number, stream_id, reason in sorted(events, key=lambda event: event[0] != "stopped"):
             connection = self._connections.get(number)
             if kind == "connected":
                 self._connected(number)
@@ -234,15 +233,11 @@ class Endpoint:
         if dial is not None:
             dial.connection = connection
             dial.done.set()
-        elif self._nursery is not None:
-            self._nursery.start_soon(self._take_in, connection)
+        elif self.accept is not None:
+            self.accept(connection)
+        else:
+            connection.on_lost("")
         self._reactor.yield_soon()
-
-    async def _take_in(self, connection: QuicConnection) -> None:
-        try:
-            await self._accept(connection)
-        except UpgradeError:
-            await connection.close()
 
     def _lost(self, number: int, connection: QuicConnection | None, reason: str) -> None:
         self._reactor.yield_soon()

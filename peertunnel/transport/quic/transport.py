@@ -32,6 +32,8 @@ from peertunnel.transport.router import Router
 from peertunnel.transport.tcp import SockAddress, family_of, resolve
 
 if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
     from peertunnel.identity import Identity
 
 STREAMS = 1024  # that a peer may have open with us; as over yamux
@@ -57,7 +59,7 @@ class Quic:
         identity: who we are.
         reactor: watches the sockets.
         router: serves the streams that peers open.
-        accept: takes a connection that a peer has opened; raises UpgradeError.
+        accept: takes a connection that a peer has opened; it must not wait.
         congestion: "cubic" or "bbr".
     """
 
@@ -84,11 +86,12 @@ class Quic:
         self._dialling: dict[int, Endpoint] = {}
         self._nursery: trio.Nursery | None = None
 
-    async def run(self) -> None:
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Serve all sockets until cancelled."""
         async with trio.open_nursery() as self._nursery:
             for endpoint in self._listening:
                 self._nursery.start_soon(endpoint.run)
+            task_status.started()
             await trio.sleep_forever()
 
     def listen(self, addresses: Sequence[Multiaddr]) -> list[Multiaddr]:
@@ -132,6 +135,11 @@ class Quic:
         udp = UdpSocket((host, port, 0, 0) if family == socket.AF_INET6 else (host, port))
         self._listening.append(self._endpoint(udp, is_server=True))
         return udp.address
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections from now on."""
+        for endpoint in self._listening:
+            endpoint.accept = None
 
     def close(self) -> None:
         """Close the sockets of a transport that never ran."""

@@ -151,6 +151,8 @@ class MuxedStream(IMuxedStream):
             self._negotiation = None
             if isinstance(negotiation, Responder):
                 self.muxed_conn.on_negotiated(self)
+            elif self._is_finished:
+                self._send_fin()
             if rest:
                 self.on_data([memoryview(rest)], len(rest))
 
@@ -183,11 +185,19 @@ class MuxedStream(IMuxedStream):
         self._fail(End.LOCAL_RESET)
 
     def finish(self) -> None:
-        """Send FIN; nothing can be sent afterwards."""
+        """Send FIN; nothing can be sent afterwards.
+
+        On a stream of ours it waits for the peer's consent: one that rust-libp2p drops ends with FIN instead of RST
+        once it has ours, and would pass for an empty answer.
+        """
         if not self._is_finished and self.end is None:
             self._is_finished = True
-            self.muxed_conn.finish(self.stream_id)
-            self._forget_if_done()
+            if not isinstance(self._negotiation, Initiator):
+                self._send_fin()
+
+    def _send_fin(self) -> None:
+        self.muxed_conn.finish(self.stream_id)
+        self._forget_if_done()
 
     def consumed(self, size: int) -> None:
         """Note that `size` received bytes have left our memory; whoever calls this flushes the connection then."""

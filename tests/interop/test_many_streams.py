@@ -1,6 +1,7 @@
 """More tunnels at once than a foreign peer takes on one connection: those beyond wait, and no other is harmed."""
 
 import resource
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,34 @@ async def test_more_tunnels_than_rust_takes_at_a_time(rspeer: Path, tmp_path: Pa
                     if len(held) < TUNNELS:
                         held.append(await joined.target.accept())
         assert len(joined.consumer.past("path")) == 1, "the connection has stood all the time"
+
+
+async def test_a_burst_of_questions_whose_end_comes_with_them(rspeer: Path, tmp_path: Path) -> None:
+    """Rust may drop some again and again, but not one of them looks as if it had been answered with nothing."""
+    answered = 0
+    async with tunnel(foreign_provider(rspeer), pt_consumer(tmp_path, "--wait", str(SECONDS))) as joined:
+
+        async def ask() -> None:
+            nonlocal answered
+            async with await joined.connect() as client:
+                await client.send_all(b"question")
+                await client.send_eof()
+                try:
+                    assert await read_all(client) == b"answer"
+                    answered += 1
+                except trio.BrokenResourceError:
+                    pass  # a reset, which nobody takes for an answer
+
+        async def answer(server: trio.SocketStream) -> None:
+            async with server:
+                assert await read_all(server) == b"question"
+                await server.send_all(b"answer")
+
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as serving:
+                serving.start_soon(partial(trio.serve_listeners, answer, [joined.target]))
+                async with trio.open_nursery() as nursery:
+                    for _ in range(FEW_STREAMS):
+                        nursery.start_soon(ask)
+                serving.cancel_scope.cancel()
+    assert answered > 0

@@ -1,6 +1,7 @@
 """What we rely on inside libp2p 0.8.1, piece by piece: each failure says what to look at before the pin moves."""
 
 import inspect
+import re
 from importlib.metadata import version
 
 import pytest
@@ -26,6 +27,7 @@ from peertunnel.host import AGENT, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.noise import MAX_PLAINTEXT, MAX_RECORD
 from peertunnel.transport.identify import request
+from peertunnel.transport.swarm import Network
 from tests.node.pair import LOOPBACK, PATIENCE
 
 
@@ -102,12 +104,12 @@ def test_the_version_is_the_one_that_was_read() -> None:
         (
             Swarm.new_stream,
             "connections = await self.dial_peer(peer_id)",
-            "host.py overrides dial_peer, so that the library dials through us",
+            "transport/swarm.py overrides dial_peer, so that the library dials through us",
         ),
         (
             Swarm.run,
             "self.auto_connector.",
-            "host.py replaces auto_connector by one that dials nobody",
+            "transport/swarm.py replaces auto_connector by one that dials nobody",
         ),
         (
             SwarmConn.__init__,
@@ -200,6 +202,12 @@ def test_the_names_that_are_read_exist() -> None:
     assert {"min_connections", "low_watermark", "high_watermark", "max_connections_per_peer"} <= set(
         vars(ConnectionConfig())
     ), "transport/swarm.py sets these limits"
+
+
+def test_our_swarm_takes_no_name_of_the_librarys_but_the_one_that_it_means_to() -> None:
+    ours = {name for name in {*vars(Network), *Network.__annotations__} if not name.startswith("__")}
+    taken = {name for name in ours if re.search(rf"\b(self\.|def ){name}\b", source(Swarm))}
+    assert taken == {"dial_peer"}, "rename the others in transport/swarm.py"
 
 
 def test_record_sizes_agree() -> None:

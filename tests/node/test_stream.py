@@ -56,6 +56,18 @@ async def test_reads_see_what_was_written_and_then_the_end() -> None:
             await client.read()
 
 
+async def test_an_end_waits_for_the_peers_consent() -> None:
+    """Rust drops some streams of a burst: one whose end it had seen would come to us as an empty answer."""
+    async with streams() as (client, _):
+        stream = await client.muxed_conn.open_tunnel(PROTOCOL)
+        stream.finish()
+        assert client.muxed_conn.send_window(stream.stream_id) > 0, "its end is out already"
+        with trio.fail_after(PATIENCE):
+            while client.muxed_conn.send_window(stream.stream_id):
+                await trio.lowlevel.checkpoint()
+        assert stream._negotiation is None
+
+
 async def test_a_reset_is_never_taken_for_an_end() -> None:
     async with streams() as (client, server):
         await client.write(b"half")

@@ -65,7 +65,10 @@ async def test_a_name_server_that_does_not_answer_holds_nobody_up() -> None:
 
 @pytest.mark.parametrize("family", [0, 1])
 async def test_both_families_listen_on_one_port_and_can_be_dialled(family: int) -> None:
-    async with open_host(Identity.ephemeral(), BOTH) as server, open_host(Identity.ephemeral(), ()) as client:
+    async with (
+        open_host(Identity.ephemeral(), BOTH, "tcp") as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
         assert len({Multiaddr(address).value_for_protocol("tcp") for address in server.addresses}) == 1
         connection = await client.dial(server.peer_id, [server.addresses[family]], PATIENCE)
         assert connection.get_remote_address() is not None

@@ -49,7 +49,7 @@ async def _converse(stream: MuxedStream, end: Initiator | Responder) -> Synchron
                 if agreed := end.receive(await stream.read(), trio.current_time()):
                     if data := end.outgoing():
                         await stream.write(data)
-                    await stream.close()
+                    stream.finish()  # the peer may dial from now on: nothing is waited for
                     return agreed[0]
     except (
         MuxedConnError,

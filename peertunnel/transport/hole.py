@@ -8,6 +8,7 @@ one is through: the other end may have settled for this one.
 import errno
 import random
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import trio
 from libp2p.peer.id import ID
@@ -36,18 +37,21 @@ class Hole:
         self._nursery = nursery
         self._peer_id = peer_id
 
+    def expecting(self, targets: Sequence[SockAddress], *, is_client: bool) -> AbstractContextManager[None]:
+        """Keep to our role should the peer's dial come first: from as early on as the peer may dial; see `punch`."""
+        return self._network.crossing(self._peer_id, targets, is_client=is_client)
+
     async def punch(self, targets: Sequence[SockAddress], *, is_client: bool) -> None:
-        """Dial from the port that we listen on, again and again, until cancelled.
+        """Dial from the port that we listen on, again and again, until cancelled; within `expecting`.
 
         Args:
             targets: where the peer's NAT has it.
             is_client: whether ours is the client's side of the handshakes.
         """
-        with self._network.crossing(self._peer_id, targets, is_client=is_client):
-            async with trio.open_nursery() as nursery:
-                for target in targets:
-                    nursery.start_soon(self._hammer, target, is_client)
-                await trio.sleep_forever()
+        async with trio.open_nursery() as nursery:
+            for target in targets:
+                nursery.start_soon(self._hammer, target, is_client)
+            await trio.sleep_forever()
 
     async def dial(self, targets: Sequence[SockAddress]) -> None:
         """Dial as anybody would, from any port; over when all have failed."""

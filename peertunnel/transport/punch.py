@@ -244,8 +244,8 @@ class HolePunching:
         self, peer_id: ID, agreed: Synchronised, own: tuple[bytes, ...], *, is_client: bool
     ) -> None:
         places, hole = targets(agreed.addresses, own), self._hole(peer_id)
-        await trio.sleep_until(agreed.at)
-        with trio.move_on_after(ATTEMPT):
+        with hole.expecting(places, is_client=is_client), trio.move_on_at(agreed.at + ATTEMPT):
+            await trio.sleep_until(agreed.at)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(partial(hole.punch, places, is_client=is_client))
                 await trio.sleep(agreed.round_trip)  # the peer's NAT is open for our address by now
@@ -269,9 +269,9 @@ class HolePunching:
         try:
             with self._until_met(peer_id):
                 agreed = await respond(stream, own)
-                with trio.move_on_after(ATTEMPT):
-                    hole = self._hole(stream.muxed_conn.peer_id)
-                    await hole.punch(targets(agreed.addresses, own), is_client=True)
+                hole, places = self._hole(stream.muxed_conn.peer_id), targets(agreed.addresses, own)
+                with hole.expecting(places, is_client=True), trio.move_on_after(ATTEMPT):
+                    await hole.punch(places, is_client=True)
         except ExchangeError as error:
             _log.debug("%s does not punch: %s", peer_id, error)
         except Exception:  # noqa: BLE001  a task boundary

@@ -6,10 +6,8 @@ reader costs its own stream's window and nothing else.
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
-
-import trio
 
 from peertunnel import sockets
 from peertunnel.streams import REPLAY_LIMIT, End, Outcome
@@ -29,9 +27,16 @@ class Splice:
         stream: the stream; it hands over what arrives.
         sock: connected, non-blocking stream socket, which belongs to the splice.
         replay: bytes to send ahead of the socket's; not None asks to keep what was sent until the peer answers.
+        on_end: called once, when both directions have ended or one was aborted.
     """
 
-    def __init__(self, stream: "MuxedStream", sock: socket.socket, replay: bytes | None) -> None:
+    def __init__(
+        self,
+        stream: "MuxedStream",
+        sock: socket.socket,
+        replay: bytes | None,
+        on_end: Callable[[Outcome], None],
+    ) -> None:
         self._stream = stream
         self._connection = stream.muxed_conn
         self._sock = sock
@@ -42,19 +47,7 @@ class Splice:
         self._local_is_finished = False
         self._peer_is_finished = False
         self._end: End | None = None
-        self._ended = trio.Event()
-
-    async def run(self) -> Outcome:
-        """Carry bytes until both directions have ended, or one was aborted."""
-        try:
-            self.send_up()
-            await self._ended.wait()
-        finally:
-            if self._end is None:  # cancelled from outside
-                self._stream.abort()
-            self._close()
-        end = self._end or End.LOCAL_RESET
-        return Outcome(end, self._stream.sent_bytes, self._stream.received_bytes, self._kept(end))
+        self._on_end = on_end
 
     # -- from the local socket into the stream --------------------------------------------------------------------
 
@@ -97,7 +90,6 @@ class Splice:
         if not size:
             self._pause()
             self._local_is_finished = True
-            self._connection.reactor.yield_soon()  # whoever closes one connection may open the next
             self._stream.finish()
             self._end_if_done()
             return
@@ -205,8 +197,10 @@ class Splice:
         if self._end is None:
             self._end = end
             self._registration.wait_for(0)
-            self._ended.set()
-            self._connection.reactor.yield_soon()
+            kept = self._kept(end)
+            if kept is None:
+                sockets.end(self._sock, end is End.FINISHED)
+            self._on_end(Outcome(end, self._stream.sent_bytes, self._stream.received_bytes, kept))
 
     def on_failure(self, error: Exception) -> None:
         """Give up on this tunnel: what came could not be handled."""
@@ -215,7 +209,3 @@ class Splice:
     def _kept(self, end: End) -> bytes | None:
         """Return what to send again on another stream, if that is still possible."""
         return bytes(self._replay) if end is End.PEER_RESET and self._replay is not None else None
-
-    def _close(self) -> None:
-        if self._end is None or self._kept(self._end) is None:
-            (sockets.close if self._end is End.FINISHED else sockets.abort)(self._sock)

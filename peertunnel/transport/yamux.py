@@ -96,6 +96,7 @@ class YamuxConnection(MuxedConnection):
                 self._happened(event)
         if views:
             self._hand_over(stream_id, views, size)
+        self._mind_negotiations()
         self.flush()
 
     def _hand_over(self, stream_id: int, views: list[memoryview], size: int) -> None:
@@ -104,7 +105,6 @@ class YamuxConnection(MuxedConnection):
             stream.on_data(views, size)
 
     def _happened(self, event: yamux.Event) -> None:
-        self.reactor.yield_soon()
         match event:
             case yamux.StreamOpened(stream_id):
                 self._opened(stream_id)
@@ -119,16 +119,15 @@ class YamuxConnection(MuxedConnection):
                 if (waiting := self._streams.get(stream_id)) is not None:
                     waiting.on_window()
             case yamux.StreamAcknowledged():
-                self._openers.unpark()
+                self._wake(self._openers, 1)
             case yamux.PingAnswered(round_trip):
                 self.round_trip = round_trip
-                self._pongs.unpark_all()
+                self._wake(self._pongs)
             case yamux.GoAwayReceived():
                 self.event_unavailable.set()
-                self._openers.unpark_all()
+                self.reactor.yield_soon()
+                self._wake(self._openers)
                 self._close_if_done()
-            case _:
-                pass
 
     async def _keep_alive(self) -> None:
         while True:
@@ -216,7 +215,7 @@ class YamuxConnection(MuxedConnection):
         """Note how many streams, of both ends, the peer takes at a time; until then we open only few."""
         if streams > self._max_streams:
             self._max_streams = streams
-            self._openers.unpark_all()
+            self._wake(self._openers)
 
     def _open_id(self) -> int | None:
         try:

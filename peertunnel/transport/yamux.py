@@ -60,6 +60,7 @@ class YamuxConnection(MuxedConnection):
         self._channel = channel
         self._turns: deque[Callable[[], None]] = deque()
         self._is_draining = False
+        self._is_flushing = False
 
     # -- the reader -----------------------------------------------------------------------------------------------
 
@@ -151,9 +152,20 @@ class YamuxConnection(MuxedConnection):
         return self._channel.is_blocked
 
     def flush(self) -> None:
+        """Send what the session wants sent, together with what else the reactor's present events give."""
+        if not self._is_flushing and self.session.has_outgoing:
+            self._is_flushing = True
+            self.reactor.soon(self)
+
+    def flush_now(self) -> None:
         """Send what the session wants sent, unless the channel is blocked; it follows then."""
+        self._is_flushing = False
         if self.session.has_outgoing and not self._channel.is_blocked:
             self._channel.send(self.session.outgoing())
+
+    def on_failure(self, error: Exception) -> None:
+        """End the connection: what it had to send could not be sealed."""
+        self._end(f"internal error: {error!r}")
 
     def send(self, stream_id: int, data: Buffer) -> None:
         """Send a copy of `data`, within the stream's window."""
@@ -236,6 +248,7 @@ class YamuxConnection(MuxedConnection):
 
     def _close_if_done(self) -> None:
         if self.session.peer_is_going_away and not self._streams:
+            self.flush_now()
             self._channel.finish()
 
     async def close(self) -> None:

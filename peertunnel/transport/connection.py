@@ -47,6 +47,7 @@ class MuxedConnection(IMuxedConn):
     local_port: int
 
     def __init__(self, peer_id: ID, reactor: Reactor, router: Router) -> None:
+        self.now = trio.lowlevel.current_clock().current_time  # trio.current_time looks for it anew each time
         self.reactor = reactor
         self.peer_id = peer_id
         self.event_started = trio.Event()
@@ -145,7 +146,7 @@ class MuxedConnection(IMuxedConn):
         """Take a stream that the peer has opened; `_mind_negotiations` follows when it had its chance."""
         stream = MuxedStream(self, stream_id, Responder(self._router.speaks, self._router.offered))
         self._enrol(stream)
-        self._negotiating[stream] = trio.current_time() + NEGOTIATION_TIMEOUT
+        self._negotiating[stream] = self.now() + NEGOTIATION_TIMEOUT
         return stream
 
     def _mind_negotiations(self) -> None:

@@ -75,7 +75,7 @@ class MuxedStream(IMuxedStream):
         self._is_discarding = False
         self._is_finished = False
         self._peer_is_finished = False
-        self._waiting = trio.lowlevel.ParkingLot()
+        self._waiting: trio.lowlevel.ParkingLot | None = None  # a tunnel needs none
 
     @property
     def peer(self) -> str:
@@ -239,6 +239,8 @@ class MuxedStream(IMuxedStream):
 
     async def changed(self) -> None:
         """Wait until something has arrived, the window has opened, or the stream has ended."""
+        if self._waiting is None:
+            self._waiting = trio.lowlevel.ParkingLot()
         await self._waiting.park()
 
     def _reset(self) -> None:

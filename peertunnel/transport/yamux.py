@@ -82,7 +82,7 @@ class YamuxConnection(MuxedConnection):
         """Take plaintext; payload of one stream that lies in one batch is handed over in one piece."""
         views: list[memoryview] = []
         size, stream_id = 0, 0
-        for event in self.session.receive(data, trio.current_time()):
+        for event in self.session.receive(data, self.now()):
             if type(event) is yamux.DataReceived:
                 if event.stream_id != stream_id:
                     if views:
@@ -204,7 +204,7 @@ class YamuxConnection(MuxedConnection):
 
     def consumed(self, stream_id: int, size: int) -> None:
         """Note that received bytes have left our memory; whoever calls this flushes then."""
-        self.session.consumed(stream_id, size, trio.current_time())
+        self.session.consumed(stream_id, size, self.now())
 
     def finish(self, stream_id: int) -> None:
         """Send a stream's FIN."""
@@ -231,7 +231,7 @@ class YamuxConnection(MuxedConnection):
 
     def _open_id(self) -> int | None:
         try:
-            return self.session.open_stream(trio.current_time())
+            return self.session.open_stream(self.now())
         except LocalProtocolError as error:
             raise Unavailable(str(error)) from error
 

@@ -10,10 +10,11 @@ from peertunnel.bridge import Tunnels
 from peertunnel.errors import NotFound, Refused, TunnelAborted
 from peertunnel.events import Emit, ErrorOccurred, Warned
 from peertunnel.keeper import Keeper
-from peertunnel.node import Node, no_provider
+from peertunnel.node import TUNNEL, Node, no_provider
 from peertunnel.protocols.service import Service
 from peertunnel.stdio import stdio
 from peertunnel.streams import End, Outcome, Stream, Unavailable
+from peertunnel.transport.acceptor import serve
 
 REOPEN_PAUSES = (0.0, 0.01, 0.03, 0.1, 0.3)  # seconds before a stream that was dropped unseen is opened again
 
@@ -50,6 +51,7 @@ async def bind(
 
 class _Consumer:
     def __init__(self, node: Node, service: Service, emit: Emit, wait: float) -> None:
+        self._reactor = node.host.reactor
         self._service = service
         self._emit = emit
         self._wait = wait
@@ -58,24 +60,37 @@ class _Consumer:
         self._has_suspected = False
 
     async def serve(self, listeners: list[socket.socket], stop: trio.Event, grace: float) -> None:
-        accepting = trio.CancelScope()
-        async with trio.open_nursery() as nursery:
+        try:
+            async with trio.open_nursery() as nursery:
 
-            async def accept() -> None:
-                with accepting:
-                    await sockets.serve(
-                        listeners, lambda sock, remote: nursery.start_soon(self._carry_and_tell, sock, remote)
-                    )
+                def carry(sock: socket.socket, remote: str) -> None:
+                    if not self._carry_at_once(sock, remote):
+                        nursery.start_soon(self._carry_and_tell, sock, remote)
+                        self._reactor.yield_soon()
 
-            nursery.start_soon(self._keeper.run)
-            nursery.start_soon(self._tunnels.measure)
-            nursery.start_soon(accept)
-            await stop.wait()
-            accepting.cancel()
-            sockets.close_listeners(listeners)
-            with trio.move_on_after(grace):
-                await self._tunnels.wait_all_closed()
-            nursery.cancel_scope.cancel()
+                nursery.start_soon(self._keeper.run)
+                nursery.start_soon(self._tunnels.measure)
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(serve, self._reactor, listeners, carry)
+                    await stop.wait()
+                    accepting.cancel_scope.cancel()
+                sockets.close_listeners(listeners)
+                with trio.move_on_after(grace):
+                    await self._tunnels.wait_all_closed()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._tunnels.abort()
+
+    def _carry_at_once(self, sock: socket.socket, remote: str) -> bool:
+        """Carry one local connection by callbacks alone; False where there is something to wait for."""
+        if (connection := self._keeper.ready()) is None:
+            return False
+        try:
+            stream = connection.open_tunnel_at_once(TUNNEL)
+        except Unavailable:
+            return False  # the connection was lost just now
+        self._tunnels.start(stream, sock, remote, self._ended)
+        return True
 
     async def _carry_and_tell(self, sock: socket.socket, remote: str) -> None:
         try:
@@ -136,13 +151,13 @@ class _Consumer:
                 break
         sockets.abort(sock)  # where the socket was kept for another try
         self._tunnels.closed(number, outcome)
-        if self._service.root is None and outcome.end is End.PEER_RESET and not outcome.received:
-            self._suspect()
+        self._ended(outcome)
         return outcome
 
-    def _suspect(self) -> None:
+    def _ended(self, outcome: Outcome) -> None:
         """Tell once why a provider may reset tunnels of somebody who gave no id."""
-        if not self._has_suspected:
+        was_reset = outcome.end is End.PEER_RESET and not outcome.received
+        if was_reset and self._service.root is None and not self._has_suspected:
             self._has_suspected = True
             self._emit(
                 Warned(

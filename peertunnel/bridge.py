@@ -2,11 +2,12 @@
 
 import itertools
 import socket
+from collections.abc import Callable
 
 import trio
 
 from peertunnel.events import Emit, TrafficMeasured, TunnelClosed, TunnelOpened
-from peertunnel.streams import Outcome, Stream
+from peertunnel.streams import End, Outcome, Stream
 
 _MEASURE_INTERVAL = 1.0  # seconds between reports of traffic
 
@@ -37,19 +38,49 @@ class Tunnels:
         """
         self._emit(TunnelOpened(number, peer, remote))
 
+    def start(
+        self,
+        stream: Stream,
+        sock: socket.socket,
+        remote: str,
+        ended: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        """Carry a tunnel, and report it, from its beginning to its end, without a task that waits for it.
+
+        Args:
+            remote: see `opened`.
+            ended: called when it was reported that the tunnel has ended.
+        """
+        number = self.number()
+        self._open[number] = stream
+        self.opened(number, stream.peer, remote)
+
+        def end(outcome: Outcome) -> None:
+            self._leave(number)
+            self.closed(number, outcome)
+            ended(outcome)
+
+        stream.attach(sock, end)
+
     async def carry(
         self, number: int, stream: Stream, sock: socket.socket, replay: bytes | None = None
     ) -> Outcome:
-        """Join a stream to a socket until both have ended; see `Stream.splice`."""
+        """Join a stream to a socket until both have ended; see `Stream.splice`. Cancelled, report the end."""
         self._open[number] = stream
         try:
             outcome = await stream.splice(sock, replay)
+        except trio.Cancelled:
+            self.closed(number, Outcome(End.LOCAL_RESET, stream.sent_bytes, stream.received_bytes))
+            raise
         finally:
-            del self._open[number]
-            self._sent += stream.sent_bytes
-            self._received += stream.received_bytes
-            self._changed.unpark_all()
+            self._leave(number)
         return outcome
+
+    def _leave(self, number: int) -> None:
+        stream = self._open.pop(number)
+        self._sent += stream.sent_bytes
+        self._received += stream.received_bytes
+        self._changed.unpark_all()
 
     def closed(self, number: int, outcome: Outcome, reason: str | None = None) -> None:
         """Report that a tunnel has ended; `reason` is for one that never carried anything."""
@@ -64,6 +95,11 @@ class Tunnels:
         """Wait until no tunnel is open."""
         while self._open:
             await self._changed.park()
+
+    def abort(self) -> None:
+        """Reset all tunnels that are still open."""
+        for stream in list(self._open.values()):
+            stream.abort()
 
     async def measure(self) -> None:
         """Report the traffic whenever it has changed, until cancelled."""

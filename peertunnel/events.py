@@ -1,7 +1,7 @@
 """What happened, as values: logs, --json and the terminal display are readers of this one stream."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 from peertunnel.errors import PeerTunnelError
@@ -15,11 +15,15 @@ class Event:
     """Something that happened."""
 
     kind: ClassVar[str]
+    __match_args__: ClassVar[tuple[str, ...]]
 
     def to_json(self) -> dict[str, Json]:
         """Give the event as a JSON object: its kind first, then its fields under their own names."""
-        values = ((f.name, getattr(self, f.name)) for f in fields(self))
-        return {"kind": self.kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values}}
+        found: dict[str, Json] = {"kind": self.kind}
+        for name in self.__match_args__:  # its fields, which dataclasses.fields would gather anew each time
+            value = getattr(self, name)
+            found[name] = list(value) if isinstance(value, tuple) else value
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,23 +39,26 @@ async def expose(
         grace: seconds that running tunnels get once `stop` is set.
     """
     provider = _Provider(node, service, target, emit, access)
-    async with trio.open_nursery() as nursery:
-        meeting = trio.CancelScope()
+    try:
+        async with trio.open_nursery() as nursery:
+            meeting = trio.CancelScope()
 
-        async def meet() -> None:
-            with meeting:
-                await provider.meet()
+            async def meet() -> None:
+                with meeting:
+                    await provider.meet()
 
-        provider.open(nursery)
-        nursery.start_soon(meet)
-        emit(Ready(node.peer_id, node.addresses))
-        nursery.start_soon(_tell_addresses, node, emit)
-        await stop.wait()
-        provider.close()
-        meeting.cancel()
-        with trio.move_on_after(grace):
-            await provider.tunnels.wait_all_closed()
-        nursery.cancel_scope.cancel()
+            provider.open(nursery)
+            nursery.start_soon(meet)
+            emit(Ready(node.peer_id, node.addresses))
+            nursery.start_soon(_tell_addresses, node, emit)
+            await stop.wait()
+            provider.close()
+            meeting.cancel()
+            with trio.move_on_after(grace):
+                await provider.tunnels.wait_all_closed()
+            nursery.cancel_scope.cancel()
+    finally:
+        provider.tunnels.abort()
 
 
 async def _tell_addresses(node: Node, emit: Emit) -> None:
@@ -74,6 +77,7 @@ class _Provider:
         self._node = node
         self._service = service
         self._target = target
+        self._target_name = str(target)
         self._emit = emit
         self._gate = Gate(node, service, access, emit, self._note)
         self._consumers: dict[str, Paths] = {}
@@ -88,7 +92,11 @@ class _Provider:
             if not self._gate.admits(stream.muxed_conn):
                 stream.abort()
                 return
-            nursery.start_soon(self._provide, stream)
+            if (sock := sockets.dial_at_once(self._target)) is not None:
+                self.tunnels.start(stream, sock, self._target_name)
+            else:
+                nursery.start_soon(self._provide, stream)
+                self._node.host.reactor.yield_soon()
             self._note(stream.muxed_conn)
 
         for protocol in self._protocols:
@@ -116,9 +124,7 @@ class _Provider:
             stream.abort()
             self._emit(ErrorOccurred.of(error))
             return
-        number = self.tunnels.number()
-        self.tunnels.opened(number, stream.peer, str(self._target))
-        self.tunnels.closed(number, await self.tunnels.carry(number, stream, sock))
+        self.tunnels.start(stream, sock, self._target_name)
 
     def _note(self, connection: MuxedConnection) -> None:
         """Take in one more way to a consumer."""

@@ -156,6 +156,14 @@ class Keeper:
         await self._asked.wait()
         return GO_TUNNEL if GO_TUNNEL in self._protocols and TUNNEL not in self._protocols else TUNNEL
 
+    def ready(self) -> MuxedConnection | None:
+        """Return a connection that takes a stream of TUNNEL without any wait, and drops none; None if there is none."""
+        best = self._paths.best if self._paths is not None else None
+        if best is None or not self.is_ours or TUNNEL not in self._protocols:
+            return None
+        best.bears(MAX_STREAMS)
+        return best if best.opens_at_once() and self._node.may_carry(best) else None
+
     async def drops_streams(self) -> bool:
         """Return whether the provider may drop streams unseen in a burst, as rust-libp2p's streams do.
 

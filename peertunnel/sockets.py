@@ -1,4 +1,4 @@
-"""The local ends of tunnels: plain non-blocking sockets, listened on, accepted, dialled and closed.
+"""The local ends of tunnels: plain non-blocking sockets, listened on, dialled and closed.
 
 The data path wants sockets without a wrapper, so that is what these functions hand over.
 """
@@ -10,7 +10,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
 import trio
@@ -19,19 +19,11 @@ from peertunnel.endpoints import Endpoint, TcpEndpoint, UnixEndpoint
 from peertunnel.errors import LocalPortError, TargetError
 
 BACKLOG = 4096  # connections; Linux's default for somaxconn, which Go uses too
-ACCEPT_BATCH = 64  # connections taken in a row before other tasks get their turn
-STARVED_PAUSE = 0.1  # seconds; as trio.serve_listeners waits when file descriptors run out
 PICK_TRIES = 20  # ports tried until one is free on every address
 DIAL_STAGGER = 0.25  # seconds between attempts; RFC 8305 section 5, Connection Attempt Delay
 UNIX_RETRY = 0.01  # seconds between attempts on a unix socket whose queue is full
 LOCK_WAIT = 2.0  # seconds; whoever holds the lock needs well under a millisecond
 
-# accept() also passes on what befell a connection while it waited (accept(2), "Error handling").
-_LOST_IN_QUEUE = frozenset(
-    {errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH}
-    | {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT}
-)
-_STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, zero seconds
 _END_ON_CLOSE = struct.pack("ii", 0, 0)  # struct linger: off
@@ -46,6 +38,7 @@ _TCP_HINTS = {
 # An address family, and the address as the socket module has it.
 _Address: TypeAlias = tuple[int, tuple[Any, ...]]
 _LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+_AT_ONCE = {None: _LOOPBACK[0], "127.0.0.1": _LOOPBACK[0], "::1": _LOOPBACK[1]}
 
 
 async def listen(endpoint: Endpoint) -> list[socket.socket]:
@@ -60,20 +53,6 @@ async def listen(endpoint: Endpoint) -> list[socket.socket]:
     except (OSError, UnicodeError) as error:
         message = f"Can't listen on {_called(endpoint)}: {_reason(error)}."
         raise LocalPortError(message, hint=_listen_hint(endpoint, error)) from error
-
-
-async def serve(
-    listeners: Iterable[socket.socket],
-    handler: Callable[[socket.socket, str], None],
-    warn: Callable[[str], None] | None = None,
-) -> None:
-    """Accept for ever: handler gets each non-blocking socket, and the name of who connected.
-
-    warn gets a sentence when file descriptors or memory run out; new connections then wait in the queue.
-    """
-    async with trio.open_nursery() as nursery:
-        for listener in listeners:
-            nursery.start_soon(_accept_from, listener, handler, warn)
 
 
 async def dial(endpoint: Endpoint, timeout: float) -> socket.socket:  # noqa: ASYNC109 - the error names it
@@ -95,6 +74,28 @@ async def dial(endpoint: Endpoint, timeout: float) -> socket.socket:  # noqa: AS
         raise TargetError(f"Can't reach {_called(endpoint)}: {_reason(error)}.") from error
 
 
+def dial_at_once(endpoint: Endpoint) -> socket.socket | None:
+    """Connect as `dial` does to a target of this machine, which needs no wait; None for all others, and for trouble.
+
+    Linux completes a connection over loopback while it is asked for: a second call tells what came of it.
+    """
+    if not isinstance(endpoint, TcpEndpoint) or endpoint.host not in _AT_ONCE:
+        return None
+    family, host = _AT_ONCE[endpoint.host]
+    address = (host, endpoint.port)
+    sock = _new_socket(family)
+    try:
+        error = sock.connect_ex(address)
+        if error == errno.EINPROGRESS:
+            error = sock.connect_ex(address)
+        if error in (0, errno.EISCONN) and not _is_to_itself(sock, endpoint.port):
+            return sock
+    except OSError:
+        pass  # it was lost in that very moment: dial will say why
+    sock.close()
+    return None
+
+
 def close(sock: socket.socket) -> None:
     """Close a socket in an orderly way and wake the tasks that wait for it; closing twice does nothing."""
     _close(sock, _END_ON_CLOSE)
@@ -106,9 +107,16 @@ def abort(sock: socket.socket) -> None:
 
 
 def _close(sock: socket.socket, linger: bytes) -> None:
-    with contextlib.suppress(OSError):  # it may be lost or closed already
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     trio.lowlevel.notify_closing(sock.fileno())
+    end(sock, linger is _END_ON_CLOSE)
+
+
+def end(sock: socket.socket, in_order: bool) -> None:
+    """Close or abort a socket that no task waits for: notifying trio costs as much as all the rest."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END_ON_CLOSE if in_order else _RESET_ON_CLOSE)
+    except OSError:
+        pass  # it may be lost or closed already
     sock.close()
 
 
@@ -125,7 +133,15 @@ def close_listeners(listeners: Iterable[socket.socket]) -> None:
 
 def local_name(sock: socket.socket) -> str:
     """Name the local address of a socket: 127.0.0.1:2022, [::1]:2022 or unix:/path."""
-    return _name(sock.family, sock.getsockname())
+    return name(sock.family, sock.getsockname())
+
+
+def name(family: int, address: Any) -> str:
+    """Name an address as the socket module has it: 127.0.0.1:2022, [::1]:2022 or unix:/path."""
+    if family == socket.AF_UNIX:
+        return f"unix:{address}"
+    host, port = address[:2]
+    return f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}"
 
 
 # Listening
@@ -226,50 +242,6 @@ def _nobody_answers(path: str) -> bool:
         return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
-# Accepting
-
-
-async def _accept_from(
-    listener: socket.socket,
-    handler: Callable[[socket.socket, str], None],
-    warn: Callable[[str], None] | None,
-) -> None:
-    await trio.lowlevel.checkpoint()  # whoever has been cancelled before finds the listener closed
-    starving = False
-    while True:
-        await trio.lowlevel.wait_readable(listener.fileno())
-        await trio.lowlevel.checkpoint_if_cancelled()  # and so does who has been since it was readable
-        shortage = _accept_batch(listener, handler)
-        if shortage and warn and not starving:
-            warn(f"New connections to {local_name(listener)} have to wait: {_reason(shortage)}.")
-        starving = shortage is not None
-        if starving:
-            # The connection stays in the queue and the listener readable: without a pause this would spin.
-            await trio.sleep(STARVED_PAUSE)
-
-
-def _accept_batch(listener: socket.socket, handler: Callable[[socket.socket, str], None]) -> OSError | None:
-    """Hand over connections while there are some; gives the shortage that put an end to it, if one did."""
-    for _ in range(ACCEPT_BATCH):
-        try:
-            sock, address = listener.accept()
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno in _STARVED:
-                return error
-            if error.errno not in _LOST_IN_QUEUE:
-                raise
-            continue
-        sock.setblocking(False)
-        if sock.family == socket.AF_UNIX:
-            address = listener.getsockname()  # who connects to a unix socket has no name
-        else:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        handler(sock, _name(sock.family, address))
-    return None
-
-
 # Dialling
 
 
@@ -324,18 +296,13 @@ async def _dial_staggered(addresses: list[_Address]) -> socket.socket:
 
 
 async def _connect(family: int, address: tuple[Any, ...]) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = _new_socket(family)
     try:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # If this process is killed, the system closes its sockets: with a reset, not with an end cut short.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         error = sock.connect_ex(address)
         if error == errno.EINPROGRESS:
             await trio.lowlevel.wait_writable(sock.fileno())
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        # Dialling a free port of the ephemeral range can end in TCP's simultaneous open with oneself.
-        if not error and sock.getsockname() == sock.getpeername():
+        if not error and _is_to_itself(sock, address[1]):
             error = errno.ECONNREFUSED
         if error:
             raise OSError(error, os.strerror(error))
@@ -343,6 +310,21 @@ async def _connect(family: int, address: tuple[Any, ...]) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _new_socket(family: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # If this process is killed, the system closes its sockets: with a reset, not with an end cut short.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    return sock
+
+
+def _is_to_itself(sock: socket.socket, port: int) -> bool:
+    """Tell what dialling a free port of the ephemeral range can end in: TCP's simultaneous open with oneself."""
+    near = sock.getsockname()
+    return bool(near[1] == port and near == sock.getpeername())
 
 
 async def _dial_unix(path: str) -> socket.socket:
@@ -361,13 +343,6 @@ async def _dial_unix(path: str) -> socket.socket:
 
 
 # Words
-
-
-def _name(family: int, address: Any) -> str:
-    if family == socket.AF_UNIX:
-        return f"unix:{address}"
-    host, port = address[:2]
-    return str(TcpEndpoint(host, port))
 
 
 def _called(endpoint: Endpoint) -> str:

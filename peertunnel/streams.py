@@ -1,6 +1,7 @@
 """What a tunnel needs of a stream, whatever carries it: one call that joins it to a local socket."""
 
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -60,16 +61,23 @@ class Stream(Protocol):
         """The peer id of the other end."""
         ...
 
-    async def splice(self, sock: socket.socket, replay: bytes | None = None) -> Outcome:
-        """Join the stream to a connected, non-blocking socket until both directions have ended.
+    def attach(
+        self, sock: socket.socket, on_end: Callable[[Outcome], None], replay: bytes | None = None
+    ) -> None:
+        """Attach the stream to a connected, non-blocking socket until both directions have ended.
 
         The socket is closed at the end, or aborted if the stream was; only where the outcome carries a replay does it
         stay open.
 
         Args:
             sock: stream socket; it belongs to the stream from now on.
+            on_end: called once at the end, perhaps at once; it must not wait.
             replay: bytes to send ahead of the socket's; not None asks for a replay if the peer drops the stream.
         """
+        ...
+
+    async def splice(self, sock: socket.socket, replay: bytes | None = None) -> Outcome:
+        """Attach the stream to a socket, wait for the end and return the outcome; cancelled, abort the stream."""
         ...
 
     def abort(self) -> None:

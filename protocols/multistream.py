@@ -5,6 +5,7 @@ its protocol and its first data leave together, and the answer is checked when i
 "multistream-select"; go-libp2p calls it lazy negotiation).
 """
 
+import functools
 from collections.abc import Callable
 
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
@@ -71,6 +72,11 @@ class _Lines:
         return rest
 
 
+@functools.cache
+def _hello(protocol: str) -> bytes:
+    return encode_line(HEADER) + encode_line(protocol)
+
+
 class Initiator:
     """The end that opened the stream and wants one protocol.
 
@@ -82,11 +88,11 @@ class Initiator:
         self.agreed: bool | None = None
         self._protocol = protocol
         self._expected = [HEADER, protocol]
-        self._lines = _Lines()
+        self._lines: _Lines | None = None
 
     def hello(self) -> bytes:
         """Return what to send first; data may follow at once."""
-        return encode_line(HEADER) + encode_line(self._protocol)
+        return _hello(self._protocol)
 
     def receive(self, data: bytes | memoryview) -> bytes:
         """Take bytes of the answer; return what came behind it, once `agreed` is True.
@@ -94,6 +100,14 @@ class Initiator:
         Raises:
             RemoteProtocolError: the peer does not speak multistream-select.
         """
+        if self.agreed:
+            return bytes(data)
+        if self._lines is None:
+            hello = _hello(self._protocol)
+            if bytes(data[: len(hello)]) == hello:  # whoever agrees says the same, and mostly in one piece
+                self.agreed = True
+                return bytes(data[len(hello) :])
+            self._lines = _Lines()
         self._lines.feed(data)
         while self.agreed is None:
             line = self._lines.next()

@@ -13,6 +13,7 @@ from peertunnel.cli.words import sentence, threshold
 from peertunnel.events import Emit, Event, Offered, Ready, Shared
 
 Say = Callable[[str], None]
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for every event
 
 
 class JsonLines:
@@ -26,8 +27,10 @@ class JsonLines:
         self._gone = gone
 
     def __call__(self, event: Event) -> None:
+        line = _encode(event.to_json()) + "\n"
         try:
-            print(json.dumps(event.to_json(), separators=(",", ":")), file=self._stream, flush=True)
+            self._stream.write(line)  # in one piece: print would make two calls of the system
+            self._stream.flush()
         except OSError:
             _silence(self._stream)
             self._gone()

@@ -47,6 +47,7 @@ class MuxedConnection(IMuxedConn):
     local_port: int
 
     def __init__(self, peer_id: ID, reactor: Reactor, router: Router) -> None:
+        self.now = trio.lowlevel.current_clock().current_time  # trio.current_time looks for it anew each time
         self.reactor = reactor
         self.peer_id = peer_id
         self.event_started = trio.Event()
@@ -142,17 +143,22 @@ class MuxedConnection(IMuxedConn):
     # -- streams --------------------------------------------------------------------------------------------------
 
     def _opened(self, stream_id: int) -> MuxedStream:
-        """Take a stream that the peer has opened."""
+        """Take a stream that the peer has opened; `_mind_negotiations` follows when it had its chance."""
         stream = MuxedStream(self, stream_id, Responder(self._router.speaks, self._router.offered))
         self._enrol(stream)
-        self._negotiating[stream] = trio.current_time() + NEGOTIATION_TIMEOUT
-        self._negotiations.unpark_all()
+        self._negotiating[stream] = self.now() + NEGOTIATION_TIMEOUT
         return stream
+
+    def _mind_negotiations(self) -> None:
+        """See to it that the negotiations which are not settled by now end in time; most are at once."""
+        if self._negotiating:
+            self._wake(self._negotiations)
 
     def on_negotiated(self, stream: MuxedStream) -> None:
         """Pass on a stream whose protocol is settled."""
         self._negotiating.pop(stream, None)
         if not self._router.route(stream):
+            self.reactor.yield_soon()
             try:
                 self._to_library.send_nowait(stream)
             except (trio.WouldBlock, trio.ClosedResourceError):
@@ -174,9 +180,24 @@ class MuxedConnection(IMuxedConn):
         Raises:
             Unavailable: the connection is closed, or takes no new streams.
         """
-        stream = await self._open(Initiator(protocol), is_urgent)
+        negotiation = Initiator(protocol)
+        return self._propose(await self._open(negotiation, is_urgent), protocol, negotiation)
+
+    def open_tunnel_at_once(self, protocol: str) -> MuxedStream:
+        """Open a stream as `open_tunnel` does, where that needs no wait.
+
+        Raises:
+            Unavailable: the connection is closed, or takes no new streams now.
+        """
+        negotiation = Initiator(protocol)
+        stream = self._try_open(negotiation)
+        if stream is None:
+            raise Unavailable("the peer takes no more streams now")
+        return self._propose(stream, protocol, negotiation)
+
+    def _propose(self, stream: MuxedStream, protocol: str, negotiation: Initiator) -> MuxedStream:
         stream.protocol = protocol
-        self.send(stream.stream_id, Initiator(protocol).hello())
+        self.send(stream.stream_id, negotiation.hello())
         return stream
 
     def opens_at_once(self, is_urgent: bool = False) -> bool:
@@ -187,13 +208,18 @@ class MuxedConnection(IMuxedConn):
         """Note how many streams, of both ends, the peer takes at a time, where the protocol doesn't say it."""
 
     async def _open(self, negotiation: Initiator | None, is_urgent: bool = False) -> MuxedStream:
-        while True:
-            if self.opens_at_once(is_urgent) or self.event_unavailable.is_set():
-                if self.is_closed:
-                    raise Unavailable(self.reason)
-                if (stream_id := self._open_id()) is not None:
-                    return self._enrol(MuxedStream(self, stream_id, negotiation))
+        while (stream := self._try_open(negotiation, is_urgent)) is None:
             await self._openers.park()
+        return stream
+
+    def _try_open(self, negotiation: Initiator | None, is_urgent: bool = False) -> MuxedStream | None:
+        """Open a stream; None while there is no room for it."""
+        if self.opens_at_once(is_urgent) or self.event_unavailable.is_set():
+            if self.is_closed:
+                raise Unavailable(self.reason)
+            if (stream_id := self._open_id()) is not None:
+                return self._enrol(MuxedStream(self, stream_id, negotiation))
+        return None
 
     def _enrol(self, stream: MuxedStream) -> MuxedStream:
         """Keep a new stream until it is forgotten."""
@@ -215,7 +241,13 @@ class MuxedConnection(IMuxedConn):
         """Drop a stream that has ended."""
         self._streams.pop(stream.stream_id, None)
         self._negotiating.pop(stream, None)
-        self._openers.unpark()
+        self._wake(self._openers, 1)
+
+    def _wake(self, lot: trio.lowlevel.ParkingLot, count: int = yamux.MAX_STREAMS) -> None:
+        """Wake tasks, and have the reactor yield to them, where there are any."""
+        if lot:
+            lot.unpark(count=count)
+            self.reactor.yield_soon()
 
     # -- the round trip -------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ class NoiseChannel(SocketChannel):
     def open(self, kept: int, size: int) -> None:
         into = buffers.received[: kept + size]
         consumed, filled = self._opener.open(into, buffers.plaintext)
-        self._partial = bytes(into[consumed:])
+        self._partial = bytes(into[consumed:]) if consumed < len(into) else b""
         if filled:
             self._received(buffers.plaintext[:filled])
 

@@ -38,6 +38,18 @@ class Handler(Protocol):
         ...
 
 
+class Flusher(Protocol):
+    """Has gathered something to send; see `Reactor.soon`."""
+
+    def flush_now(self) -> None:
+        """Send it; never waits."""
+        ...
+
+    def on_failure(self, error: Exception) -> None:
+        """Give up: the other has raised something unforeseen."""
+        ...
+
+
 class _Epoll:
     """Linux's own, bare: half the cost of the selectors module's."""
 
@@ -137,10 +149,19 @@ class Reactor:
     def __init__(self) -> None:
         self._selector = _Poller()
         self._must_yield = False
+        self._is_handling = False
+        self._flushers: list[Flusher] = []
 
     def register(self, sock: socket.socket, handler: Handler) -> Registration:
         """Take a non-blocking socket in; before it is closed it must wait for nothing."""
         return Registration(self._selector, sock, handler)
+
+    def soon(self, flusher: Flusher) -> None:
+        """Let it flush once all that is ready now has been handled: what many events give is sent together."""
+        if self._is_handling:
+            self._flushers.append(flusher)
+        else:
+            flusher.flush_now()
 
     def yield_soon(self) -> None:
         """Let trio's tasks run next: one of them has just got something to do."""
@@ -161,9 +182,22 @@ class Reactor:
         poll = self._selector.poll
         events = poll(0)
         while events:
+            self._is_handling = True
             for registration, ready in events:
                 if registration is not None:
                     registration.handle(ready)
+            self._is_handling = False
+            if self._flushers:
+                self._flush()
             if self._must_yield or perf_counter() >= end:
                 return
             events = poll(linger)
+
+    def _flush(self) -> None:
+        flushers, self._flushers = self._flushers, []
+        for flusher in flushers:
+            try:
+                flusher.flush_now()
+            except Exception as error:  # noqa: BLE001  a task boundary, as in Registration.handle
+                _log.exception("a connection of the data path failed")
+                flusher.on_failure(error)

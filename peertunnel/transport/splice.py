@@ -6,12 +6,11 @@ reader costs its own stream's window and nothing else.
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import trio
-
 from peertunnel import sockets
+from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.streams import REPLAY_LIMIT, End, Outcome
 from peertunnel.transport.reactor import READ, WRITE
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from peertunnel.transport.stream import MuxedStream
 
 _WRITE_SIZE = 1024 * 1024  # bytes offered to a local socket at a time
+_SMALL = 4096  # bytes up to which a copy costs less than a record and a system call of its own
 _MAX_VIEWS = 1024  # buffers of one sendmsg; IOV_MAX of Linux, macOS and the BSDs
 
 
@@ -29,9 +29,16 @@ class Splice:
         stream: the stream; it hands over what arrives.
         sock: connected, non-blocking stream socket, which belongs to the splice.
         replay: bytes to send ahead of the socket's; not None asks to keep what was sent until the peer answers.
+        on_end: called once, when both directions have ended or one was aborted.
     """
 
-    def __init__(self, stream: "MuxedStream", sock: socket.socket, replay: bytes | None) -> None:
+    def __init__(
+        self,
+        stream: "MuxedStream",
+        sock: socket.socket,
+        replay: bytes | None,
+        on_end: Callable[[Outcome], None],
+    ) -> None:
         self._stream = stream
         self._connection = stream.muxed_conn
         self._sock = sock
@@ -39,22 +46,11 @@ class Splice:
         self._ahead = memoryview(replay or b"")
         self._replay = None if replay is None else bytearray()
         self._pending = bytearray()  # bytes from the peer that the socket has not taken
+        self._is_bulk = False  # whether the socket gave a whole buffer at a time
         self._local_is_finished = False
         self._peer_is_finished = False
         self._end: End | None = None
-        self._ended = trio.Event()
-
-    async def run(self) -> Outcome:
-        """Carry bytes until both directions have ended, or one was aborted."""
-        try:
-            self.send_up()
-            await self._ended.wait()
-        finally:
-            if self._end is None:  # cancelled from outside
-                self._stream.abort()
-            self._close()
-        end = self._end or End.LOCAL_RESET
-        return Outcome(end, self._stream.sent_bytes, self._stream.received_bytes, self._kept(end))
+        self._on_end = on_end
 
     # -- from the local socket into the stream --------------------------------------------------------------------
 
@@ -80,14 +76,16 @@ class Splice:
         elif self._ahead:
             self._send_ahead(window)
         else:
-            self._read_and_send(self._connection.batch_views(window))
+            self._read_and_send(window)
 
     def _pause(self) -> None:
         self._registration.remove(READ)
 
-    def _read_and_send(self, views: Sequence[memoryview]) -> None:
+    def _read_and_send(self, window: int) -> None:
+        views = self._connection.batch_views(window if self._is_bulk else min(window, MAX_PAYLOAD))
         try:
-            size = self._sock.recvmsg_into(views)[0]
+            # Asked for one buffer the system answers sooner, and mostly there is no more.
+            size = self._sock.recvmsg_into(views)[0] if self._is_bulk else self._sock.recv_into(views[0])
         except BlockingIOError:
             self._registration.add(READ)
             return
@@ -97,15 +95,19 @@ class Splice:
         if not size:
             self._pause()
             self._local_is_finished = True
-            self._connection.reactor.yield_soon()  # whoever closes one connection may open the next
             self._stream.finish()
             self._end_if_done()
             return
-        self._connection.send_batch(self._stream.stream_id, size)
+        if size > _SMALL:
+            self._connection.send_batch(self._stream.stream_id, size)
+        else:
+            self._connection.send(self._stream.stream_id, views[0][:size])
         self._count(size, views)
         if self._end is not None:  # the peer has stopped the stream meanwhile
             return
-        if self._connection.is_blocked and size == sum(map(len, views)):
+        has_more = size == sum(map(len, views))
+        self._is_bulk = has_more or size > MAX_PAYLOAD
+        if has_more and self._connection.is_blocked:
             self._pause()  # there is more, and its turn comes without asking the system for it
             self._connection.take_turn(self.send_up)
         else:
@@ -143,7 +145,7 @@ class Splice:
         if len(views) > _MAX_VIEWS:
             views = [memoryview(b"".join(views))]
         try:
-            taken = self._sock.sendmsg(views)
+            taken = self._sock.send(views[0]) if len(views) == 1 else self._sock.sendmsg(views)
         except BlockingIOError:
             taken = 0
         except OSError:
@@ -187,12 +189,15 @@ class Splice:
         """Take the peer's FIN: pass it on once everything before it was delivered."""
         self._replay = None
         self._peer_is_finished = True
-        if not self._pending and self._end is None:
-            try:
-                self._sock.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass  # the local side has closed already, with all data taken
-            self._end_if_done()
+        if self._pending or self._end is not None:
+            return
+        if self._local_is_finished:
+            self.abort(End.FINISHED)
+            return
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the local side has closed already, with all data taken
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -205,8 +210,10 @@ class Splice:
         if self._end is None:
             self._end = end
             self._registration.wait_for(0)
-            self._ended.set()
-            self._connection.reactor.yield_soon()
+            kept = self._kept(end)
+            if kept is None:
+                sockets.end(self._sock, end is End.FINISHED)
+            self._on_end(Outcome(end, self._stream.sent_bytes, self._stream.received_bytes, kept))
 
     def on_failure(self, error: Exception) -> None:
         """Give up on this tunnel: what came could not be handled."""
@@ -215,7 +222,3 @@ class Splice:
     def _kept(self, end: End) -> bytes | None:
         """Return what to send again on another stream, if that is still possible."""
         return bytes(self._replay) if end is End.PEER_RESET and self._replay is not None else None
-
-    def _close(self) -> None:
-        if self._end is None or self._kept(self._end) is None:
-            (sockets.close if self._end is End.FINISHED else sockets.abort)(self._sock)

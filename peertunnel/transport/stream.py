@@ -5,7 +5,7 @@ an inbox that `read` empties. The connection calls the `on_` methods from its re
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
@@ -75,7 +75,7 @@ class MuxedStream(IMuxedStream):
         self._is_discarding = False
         self._is_finished = False
         self._peer_is_finished = False
-        self._waiting = trio.lowlevel.ParkingLot()
+        self._waiting: trio.lowlevel.ParkingLot | None = None  # a tunnel needs none
 
     @property
     def peer(self) -> str:
@@ -162,11 +162,32 @@ class MuxedStream(IMuxedStream):
 
     # -- for tunnels ----------------------------------------------------------------------------------------------
 
-    async def splice(self, sock: socket.socket, replay: bytes | None = None) -> Outcome:
-        """Join the stream to a connected, non-blocking socket; see `streams.Stream`."""
-        joint = Splice(self, sock, replay)
+    def attach(
+        self, sock: socket.socket, on_end: Callable[[Outcome], None], replay: bytes | None = None
+    ) -> None:
+        """Attach the stream to a connected, non-blocking socket; see `streams.Stream`."""
+        joint = Splice(self, sock, replay, on_end)
         self.join(joint)
-        return await joint.run()
+        joint.send_up()
+        self.muxed_conn.flush()
+
+    async def splice(self, sock: socket.socket, replay: bytes | None = None) -> Outcome:
+        """Attach the stream to a socket and wait for the end; see `streams.Stream`."""
+        outcomes: list[Outcome] = []
+        ended = trio.Event()
+
+        def end(outcome: Outcome) -> None:
+            outcomes.append(outcome)
+            ended.set()
+            self.muxed_conn.reactor.yield_soon()
+
+        self.attach(sock, end, replay)
+        try:
+            await ended.wait()
+        finally:
+            if not outcomes:  # cancelled from outside
+                self.abort()
+        return outcomes[0]
 
     def join(self, joint: Joint) -> None:
         """Hand everything that comes to a joint, beginning with what has come already."""
@@ -218,6 +239,8 @@ class MuxedStream(IMuxedStream):
 
     async def changed(self) -> None:
         """Wait until something has arrived, the window has opened, or the stream has ended."""
+        if self._waiting is None:
+            self._waiting = trio.lowlevel.ParkingLot()
         await self._waiting.park()
 
     def _reset(self) -> None:

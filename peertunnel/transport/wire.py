@@ -78,7 +78,8 @@ class SocketChannel(Channel):
     def on_readable(self) -> None:
         """Read once and hand over all that is complete."""
         try:
-            size = self._sock.recv_into(buffers.received[len(self.keep()) :])
+            kept = len(self.keep())
+            size = self._sock.recv_into(buffers.received[kept:] if kept else buffers.received)
         except BlockingIOError:
             return
         except OSError as error:
@@ -91,7 +92,8 @@ class SocketChannel(Channel):
 
     def _open(self, size: int) -> None:
         kept = self.keep()
-        buffers.received[: len(kept)] = kept
+        if kept:
+            buffers.received[: len(kept)] = kept
         try:
             self.open(len(kept), size)
         except RemoteProtocolError as error:

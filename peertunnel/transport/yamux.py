@@ -60,6 +60,7 @@ class YamuxConnection(MuxedConnection):
         self._channel = channel
         self._turns: deque[Callable[[], None]] = deque()
         self._is_draining = False
+        self._is_flushing = False
 
     # -- the reader -----------------------------------------------------------------------------------------------
 
@@ -81,7 +82,7 @@ class YamuxConnection(MuxedConnection):
         """Take plaintext; payload of one stream that lies in one batch is handed over in one piece."""
         views: list[memoryview] = []
         size, stream_id = 0, 0
-        for event in self.session.receive(data, trio.current_time()):
+        for event in self.session.receive(data, self.now()):
             if type(event) is yamux.DataReceived:
                 if event.stream_id != stream_id:
                     if views:
@@ -96,6 +97,7 @@ class YamuxConnection(MuxedConnection):
                 self._happened(event)
         if views:
             self._hand_over(stream_id, views, size)
+        self._mind_negotiations()
         self.flush()
 
     def _hand_over(self, stream_id: int, views: list[memoryview], size: int) -> None:
@@ -104,7 +106,6 @@ class YamuxConnection(MuxedConnection):
             stream.on_data(views, size)
 
     def _happened(self, event: yamux.Event) -> None:
-        self.reactor.yield_soon()
         match event:
             case yamux.StreamOpened(stream_id):
                 self._opened(stream_id)
@@ -119,16 +120,15 @@ class YamuxConnection(MuxedConnection):
                 if (waiting := self._streams.get(stream_id)) is not None:
                     waiting.on_window()
             case yamux.StreamAcknowledged():
-                self._openers.unpark()
+                self._wake(self._openers, 1)
             case yamux.PingAnswered(round_trip):
                 self.round_trip = round_trip
-                self._pongs.unpark_all()
+                self._wake(self._pongs)
             case yamux.GoAwayReceived():
                 self.event_unavailable.set()
-                self._openers.unpark_all()
+                self.reactor.yield_soon()
+                self._wake(self._openers)
                 self._close_if_done()
-            case _:
-                pass
 
     async def _keep_alive(self) -> None:
         while True:
@@ -152,9 +152,20 @@ class YamuxConnection(MuxedConnection):
         return self._channel.is_blocked
 
     def flush(self) -> None:
+        """Send what the session wants sent, together with what else the reactor's present events give."""
+        if not self._is_flushing and self.session.has_outgoing:
+            self._is_flushing = True
+            self.reactor.soon(self)
+
+    def flush_now(self) -> None:
         """Send what the session wants sent, unless the channel is blocked; it follows then."""
+        self._is_flushing = False
         if self.session.has_outgoing and not self._channel.is_blocked:
             self._channel.send(self.session.outgoing())
+
+    def on_failure(self, error: Exception) -> None:
+        """End the connection: what it had to send could not be sealed."""
+        self._end(f"internal error: {error!r}")
 
     def send(self, stream_id: int, data: Buffer) -> None:
         """Send a copy of `data`, within the stream's window."""
@@ -193,7 +204,7 @@ class YamuxConnection(MuxedConnection):
 
     def consumed(self, stream_id: int, size: int) -> None:
         """Note that received bytes have left our memory; whoever calls this flushes then."""
-        self.session.consumed(stream_id, size, trio.current_time())
+        self.session.consumed(stream_id, size, self.now())
 
     def finish(self, stream_id: int) -> None:
         """Send a stream's FIN."""
@@ -216,11 +227,11 @@ class YamuxConnection(MuxedConnection):
         """Note how many streams, of both ends, the peer takes at a time; until then we open only few."""
         if streams > self._max_streams:
             self._max_streams = streams
-            self._openers.unpark_all()
+            self._wake(self._openers)
 
     def _open_id(self) -> int | None:
         try:
-            return self.session.open_stream(trio.current_time())
+            return self.session.open_stream(self.now())
         except LocalProtocolError as error:
             raise Unavailable(str(error)) from error
 
@@ -237,6 +248,7 @@ class YamuxConnection(MuxedConnection):
 
     def _close_if_done(self) -> None:
         if self.session.peer_is_going_away and not self._streams:
+            self.flush_now()
             self._channel.finish()
 
     async def close(self) -> None:

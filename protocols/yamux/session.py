@@ -247,9 +247,9 @@ class Session:
         size = len(data)
         self._spend(stream_id, size)
         for start in range(0, size, MAX_PAYLOAD):
-            end = min(start + MAX_PAYLOAD, size)
-            self._control += encode(FrameType.DATA, Flag.NONE, stream_id, end - start)
-            self._control += data[start:end]
+            part = data[start : start + MAX_PAYLOAD]
+            self._control += HEADER.pack(VERSION, _DATA, 0, stream_id, len(part))
+            self._control += part
 
     def frame_in_place(self, stream_id: int, batch: memoryview, size: int) -> int:
         """Write the headers of `size` bytes of payload that lie in `batch` with room for a header before each frame.

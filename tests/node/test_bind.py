@@ -14,7 +14,7 @@ from peertunnel.bind import REOPEN_PAUSES, bind
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.discovery.given import Given
 from peertunnel.endpoints import TcpEndpoint
-from peertunnel.events import ErrorOccurred, TunnelClosed, TunnelOpened
+from peertunnel.events import ErrorOccurred, PathChanged, TunnelClosed, TunnelOpened
 from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -215,6 +215,30 @@ async def test_running_tunnels_may_finish_when_the_consumer_is_asked_to_stop() -
             await tunnel.connect()
         await client.send_eof()
         assert await receive_all(client) == b""
+
+
+@pytest.mark.parametrize("who", ["provider", "consumer"])
+async def test_tunnels_that_have_not_ended_when_the_grace_is_over_are_reset_at_both_ends(who: str) -> None:
+    broken = trio.Event()
+
+    async def watch(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"go")
+        with pytest.raises(trio.BrokenResourceError):
+            await receive_all(stream)
+        broken.set()
+
+    async with target(watch) as port, pair(port) as tunnel:
+        await tunnel.consumer_log.wait(PathChanged)
+        client = await tunnel.connect()
+        assert await client.receive_some() == b"go"
+        (tunnel.stop_provider if who == "provider" else tunnel.stop_consumer).set()
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            await receive_all(client)
+        with trio.fail_after(PATIENCE):
+            await broken.wait()
+        for log in (tunnel.provider_log, tunnel.consumer_log):
+            (closed,) = await log.wait(TunnelClosed)
+            assert closed.reason.startswith("reset")
 
 
 async def test_what_one_source_tells_does_not_displace_what_another_told() -> None:

@@ -55,6 +55,48 @@ async def test_a_target_on_loopback(host: str) -> None:
                 assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
+@pytest.mark.parametrize("host", [None, "127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+async def test_a_target_on_loopback_needs_no_wait(host: str | None) -> None:
+    with listening(host or "127.0.0.1") as listener:
+        sock = sockets.dial_at_once(TcpEndpoint(host, port_of(listener)))
+        assert sock is not None
+        with sock, listener.accept()[0] as theirs:
+            assert sock.getpeername() == listener.getsockname() and not sock.getblocking()
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            sock.close()  # as the system does it
+            with pytest.raises(ConnectionResetError):
+                theirs.recv(1)
+
+
+async def test_what_needs_a_wait_or_has_a_reason_to_tell_is_left_to_dial(tmp_path: Path) -> None:
+    with listening("127.0.0.2") as elsewhere, silent() as full, refusing() as taken:
+        assert sockets.dial_at_once(TcpEndpoint("127.0.0.2", port_of(elsewhere))) is None
+        assert sockets.dial_at_once(TcpEndpoint("localhost", port_of(elsewhere))) is None
+        assert sockets.dial_at_once(UnixEndpoint(str(tmp_path / "socket"))) is None
+        for sock in (full, taken):
+            assert sockets.dial_at_once(TcpEndpoint(None, port_of(sock))) is None
+
+
+async def test_a_port_that_answers_itself_is_no_target_at_once_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with refusing() as taken:
+        port = port_of(taken)
+
+    class Unlucky(socket.socket):
+        """Gets the very port that it dials, as one in 28,000 does."""
+
+        def connect_ex(self, address: Any) -> int:
+            if self.getsockname()[1] != port:
+                self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self.bind(address)
+            return super().connect_ex(address)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "socket", Unlucky)
+        assert sockets.dial_at_once(TcpEndpoint(None, port)) is None
+
+
 @needs_ipv6
 async def test_ipv4_goes_first_on_loopback() -> None:
     with listening() as first, socket.socket(socket.AF_INET6) as second:

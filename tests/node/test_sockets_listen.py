@@ -234,16 +234,3 @@ async def test_a_stranger_s_lock_is_not_waited_for_any_longer(tmp_path: Path, au
     with closing(await sockets.listen(UnixEndpoint(str(tmp_path / "socket")))):
         pass
     os.close(handle)
-
-
-async def test_a_listener_may_be_closed_while_a_connection_comes() -> None:
-    """The accepting task is due already when it is cancelled and its listener closed: which one trio runs first is chance."""
-    for _ in range(50):
-        listeners = await sockets.listen(parse_local("127.0.0.1:0"))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(sockets.serve, listeners, lambda sock, _: sock.close())
-            await trio.testing.wait_all_tasks_blocked()
-            with socket.create_connection(listeners[0].getsockname()):
-                await trio.lowlevel.checkpoint()
-                nursery.cancel_scope.cancel()
-                sockets.close_listeners(listeners)

@@ -12,9 +12,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.multistream import Initiator
-from peertunnel.protocols.yamux import INITIAL_WINDOW
+from peertunnel.protocols.yamux import HEADER_SIZE, INITIAL_WINDOW
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.yamux import YamuxConnection
 from tests.node.pair import LOOPBACK, PATIENCE, yamux_of
 
 PROTOCOL = "/test/1.0.0"
@@ -116,6 +117,36 @@ async def test_a_window_that_filled_before_the_splice_is_released_by_it() -> Non
             nursery.start_soon(_drain, drain)
             await client.write(b"y" * INITIAL_WINDOW)
         client.abort()
+
+
+async def test_what_many_sockets_give_at_once_is_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with streams() as (client, _), trio.open_nursery() as nursery:
+        connection, fars = client.muxed_conn, []
+        assert isinstance(connection, YamuxConnection)
+        for _ in range(16):
+            near, far = socket.socketpair()
+            near.setblocking(False)
+            fars.append(far)
+            nursery.start_soon((await connection.open_tunnel(PROTOCOL)).splice, near)
+        await wait_all_tasks_blocked(0.1)
+        batches: list[int] = []
+        all_sent, send = trio.Event(), connection._channel.send
+
+        def count(*batch: bytes) -> None:
+            batches.append(sum(map(len, batch)))
+            if sum(batches) >= 16 * (HEADER_SIZE + 5):
+                all_sent.set()
+            send(*batch)
+
+        monkeypatch.setattr(connection._channel, "send", count)
+        for far in fars:
+            far.send(b"12345")
+        with trio.fail_after(PATIENCE):
+            await all_sent.wait()
+        assert len(batches) <= 2
+        nursery.cancel_scope.cancel()
+        for far in fars:
+            far.close()
 
 
 async def _drain(stream: trio.SocketStream) -> None:

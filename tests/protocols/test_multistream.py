@@ -55,7 +55,7 @@ def test_what_comes_after_the_agreement_passes_through() -> None:
     initiator, peer = Initiator(ECHO), responder()
     answer, rest = peer.receive(initiator.hello())
     assert rest == initiator.receive(answer) == b""
-    for payload in (b"\x13/multistream/1.0.0\n", b"\xff\xff\xff", NA):
+    for payload in (initiator.hello(), b"\x13/multistream/1.0.0\n", b"\xff\xff\xff", NA):
         assert peer.receive(payload) == (b"", payload)
         assert initiator.receive(payload) == payload
 

@@ -115,12 +115,13 @@ class QuicConnection(MuxedConnection):
 
     def _happened(self, kind: str, stream_id: int | None) -> None:
         if kind == "available":
-            self._openers.unpark_all()
+            self._wake(self._openers)
         if stream_id is None or self.is_closed:
             return
         if kind == "opened":
             self._opened(stream_id)
             self._read(stream_id)
+            self._mind_negotiations()
         elif kind == "readable":
             self._read(stream_id)
         elif kind == "writable":
@@ -129,7 +130,7 @@ class QuicConnection(MuxedConnection):
             self._stop(stream_id)
         if kind in ("delivered", "stopped"):
             self._undelivered.discard(stream_id)
-            self._delivered.unpark_all()
+            self._wake(self._delivered)
 
     def on_lost(self, reason: str) -> None:
         """Take the end of the connection."""

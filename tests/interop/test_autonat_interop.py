@@ -13,7 +13,7 @@ from peertunnel.identity import Identity
 from peertunnel.protocols.autonat.messages import DIAL_BACK
 from peertunnel.transport.autonat import DialBacks, ask_v1
 from peertunnel.transport.autonat_server import AutonatServer
-from peertunnel.transport.yamux import MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 from tests.interop.peers import running
 from tests.interop.tunnels import tcp_address
 from tests.node.pair import until

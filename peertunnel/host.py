@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
-from libp2p.identity.identify import identify
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from libp2p.tools.anyio_service import background_trio_service
@@ -26,12 +25,11 @@ from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.peers import Answer, Identified
 from peertunnel.streams import Unavailable
+from peertunnel.transport import identify
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.circuits import HOP, STOP, Circuits
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import DialError
-from peertunnel.transport.identify import identified
-from peertunnel.transport.identify import request as identify_request
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
 from peertunnel.transport.observed import Observed
 from peertunnel.transport.quic import create_quic, is_quic, why_not
@@ -50,8 +48,6 @@ if TYPE_CHECKING:
 AGENT = f"peertunnel/{__version__}"
 CHECK = 3.0  # seconds for a peer to answer once the network has changed: a round trip and two retransmissions
 _log = logging.getLogger(__name__)
-
-identify.AGENT_VERSION = AGENT
 
 # When it is imported, the library has its warnings printed; who runs us decides what is seen.
 logging.getLogger("libp2p").setLevel(logging.NOTSET)
@@ -107,6 +103,7 @@ class Host:
         self.library = BasicHost(self.network, addrs_factory=lambda _: self._announced())
         self.network.set_stream_handler(self._serve_library)
         self.serve(STOP, circuits.accept)
+        self.serve(identify.PROTOCOL, self._identify)
 
     # -- where we are ---------------------------------------------------------------------------------------------
 
@@ -163,6 +160,9 @@ class Host:
         self.network.tcp.sources = sources_of(names)
         return listeners
 
+    def _identify(self, stream: MuxedStream) -> None:
+        self.nursery.start_soon(identify.answer, stream, self.library, AGENT, self._announced())
+
     def _accept(self, connection: MuxedConnection) -> None:
         """Take a connection that a peer has opened over QUIC."""
         self.nursery.start_soon(self.network.welcome, connection)
@@ -214,7 +214,7 @@ class Host:
         """Learn how a peer sees us, and whether it is a relay."""
         if self.observed.wants(connection):
             self.observed.note(connection, b"")
-            answer = await identify_request(connection)
+            answer = await identify.request(connection)
             self.observed.note(connection, answer.observed_addr)
             if HOP in answer.protocols:
                 await connection.measured()
@@ -330,7 +330,7 @@ class Host:
     async def identify(self, peer_id: str, addresses: Iterable[str], *, within: float) -> Identified:
         """Ask a peer what it is; see `peers.Peers`."""
         async with self._visits.to(peer_id, addresses, within) as connection:
-            return await identified(connection)
+            return await identify.identified(connection)
 
     async def close(self) -> None:
         """Close all connections, which tells the peers, and stop."""

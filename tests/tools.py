@@ -20,7 +20,7 @@ def need(tool: str, *folders: str) -> str:
 
 
 def lack(reason: str) -> NoReturn:
-    """Skip the test that runs, or fail it where CI=true promises that everything is there."""
+    """Skip the test or the module that runs, or fail it where CI=true promises that everything is there."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=True)

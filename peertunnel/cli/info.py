@@ -21,6 +21,7 @@ def info(flags: options.Flags) -> None:
     from peertunnel.identity import load_identity
     from peertunnel.store import config_path
     from peertunnel.transport.addresses import dialable
+    from peertunnel.transport.quic import why_not
 
     config = flags.settings()
     own = [f"peertunnel {__version__}", f"Python {platform.python_version()}"]
@@ -30,5 +31,6 @@ def info(flags: options.Flags) -> None:
         str(config.identity),
         str(flags.config or config_path()),
         (*own, *(f"{part} {version(part)}" for part in PARTS)),
+        "on" if (reason := why_not()) is None else f"off: {reason}",
     )
     reader(flags)(described)

@@ -8,7 +8,7 @@ from peertunnel.events import Event, Offered, Pong, Shared
 
 @dataclass(frozen=True, slots=True)
 class Described(Event):
-    """What `pt info` tells: this machine's peer id, where it would listen, its files, and versions."""
+    """What `pt info` tells: this machine's peer id, where it would listen, its files, versions, and if QUIC is on."""
 
     kind: ClassVar[str] = "info"
     peer_id: str
@@ -16,6 +16,7 @@ class Described(Event):
     identity: str
     config: str
     versions: tuple[str, ...]
+    quic: str
 
 
 @dataclass(frozen=True, slots=True)

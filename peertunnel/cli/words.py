@@ -117,5 +117,6 @@ def _table(described: Described) -> str:
         "identity": [described.identity],
         "config": [described.config],
         "versions": described.versions,
+        "QUIC": [described.quic],
     }
     return "\n".join(f"{name + ':':<11}{f'{chr(10):<12}'.join(texts)}" for name, texts in rows.items())

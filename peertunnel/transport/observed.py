@@ -14,7 +14,7 @@ from peertunnel.budget import place_of
 from peertunnel.transport.addresses import is_loopback
 from peertunnel.transport.connection import MuxedConnection
 
-MAX_OBSERVERS = 8  # living connections whose peers are asked; two in different networks would do
+MAX_OBSERVERS = 8  # living connections of a family and a transport whose peers are asked; two in different networks would do
 
 
 class Observed:
@@ -32,8 +32,10 @@ class Observed:
         """Return whether to ask a peer how it sees us: it can know, and few have told so far."""
         self._forget_dead()
         remote = connection.get_remote_address()
+        transport = _kind(str(connection.get_transport_addresses()[0]))
+        alike = [seen for seen in self._seen if _kind(str(seen.get_transport_addresses()[0])) == transport]
         return (
-            len(self._seen) < MAX_OBSERVERS
+            len(alike) < MAX_OBSERVERS
             and connection.way.kind == "direct"
             and connection.is_initiator
             and remote is not None
@@ -55,7 +57,7 @@ class Observed:
     def is_symmetric(self) -> bool | None:
         """Whether a NAT maps us anew for each peer (RFC 4787: address-dependent); None while too few have told."""
         addresses = self.addresses
-        if len(addresses) > len({address.split("/")[1] for address in addresses}):
+        if len(addresses) > len({_kind(address) for address in addresses}):
             return True
         places = {
             place_of(connection.get_remote_address()) for connection, seen in self._seen.items() if seen
@@ -64,6 +66,11 @@ class Observed:
 
     def _forget_dead(self) -> None:
         self._seen = {connection: seen for connection, seen in self._seen.items() if not connection.is_closed}
+
+
+def _kind(address: str) -> tuple[str, ...]:
+    """Return the family and the transport of a multiaddr: a NAT maps each port of each by itself."""
+    return tuple(address.split("/")[1:4:2])
 
 
 def _read(observed: bytes) -> str:

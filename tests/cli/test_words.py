@@ -63,7 +63,7 @@ def test_verbose_readiness_has_the_addresses() -> None:
 
 
 def test_info_is_a_table() -> None:
-    described = Described(PEER, ("/a", "/b"), "key", "toml", ("pt 1",))
+    described = Described(PEER, ("/a", "/b"), "key", "toml", ("pt 1",), "on")
     assert sentence(described).splitlines()[:4] == [
         f"peer id:   {PEER}",
         "addresses: /a",

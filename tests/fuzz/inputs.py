@@ -161,6 +161,7 @@ _CONVERSATIONS = {
     "yamux": _yamux,
     "noise": _chosen(_NOISE),
     "multistream": _chosen(_MULTISTREAM),
+    "quic": _chosen([b""]),  # all of it is choices
 }
 
 

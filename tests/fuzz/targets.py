@@ -365,6 +365,32 @@ def upnp(data: bytes) -> None:
             pass
 
 
+def quic(data: bytes) -> None:
+    """Two engines exchange bytes over a network that loses, doubles, garbles and reorders datagrams: all arrive."""
+    from tests.node.quic_network import Exchange, Lost, Weather
+
+    script = _Script(data)
+    weather = Weather(
+        loss=script.choose(4) / 20,
+        doubles=script.choose(4) / 20,
+        garbles=script.choose(3) / 20,
+        delay=script.choose(3) / 50,
+        jitter=script.choose(3) / 50,
+    )
+    size = (0, 1, 1200, 10_000, 100_000)[script.choose(5)]
+    moves_after = 0.5 + script.choose(20) / 10 if script.choose(4) == 0 else None
+    exchange = Exchange(int.from_bytes(data) % 2**64, weather, size, moves_after)
+    try:
+        exchange.run()
+    except Lost as error:
+        # Ten seconds of bad luck end a connection; then what has come is still what was sent first.
+        assert str(error) == "timed out" and weather.loss + weather.garbles > 0
+        pairs = zip(exchange.ends, exchange.sent[::-1], strict=True)
+        assert all(sent.startswith(end.received) for end, sent in pairs)
+        return
+    assert [bytes(end.received) for end in exchange.ends] == exchange.sent[::-1]
+
+
 TARGETS: dict[str, Target] = {
     "auth": auth,
     "autonat": autonat,
@@ -378,4 +404,5 @@ TARGETS: dict[str, Target] = {
     "yamux": yamux,
     "noise": noise,
     "multistream": multistream,
+    "quic": quic,
 }

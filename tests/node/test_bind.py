@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from libp2p.identity.identify import identify
 
 from peertunnel import sockets
 from peertunnel.access import Access
@@ -68,7 +67,7 @@ async def dropping(drops: int) -> AsyncIterator[tuple[Host, Callable[[], int]]]:
 
 async def test_a_stream_that_was_dropped_unseen_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """As rust-libp2p's streams are in a burst; what the client had sent is sent again."""
-    monkeypatch.setattr(identify, "AGENT_VERSION", "rust-libp2p/0.56")
+    monkeypatch.setattr("peertunnel.host.AGENT", "rust-libp2p/0.56")
     data = bytes(range(256)) * 100
     async with dropping(3) as (host, _), consumer(host.addresses) as (port, log):
         client = await trio.open_tcp_stream("127.0.0.1", port)
@@ -81,7 +80,7 @@ async def test_a_stream_that_was_dropped_unseen_is_opened_again(monkeypatch: pyt
 
 
 async def test_it_is_not_opened_again_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identify, "AGENT_VERSION", "rust-libp2p/0.56")
+    monkeypatch.setattr("peertunnel.host.AGENT", "rust-libp2p/0.56")
     async with dropping(1000) as (host, seen), consumer(host.addresses) as (port, _):
         client = await trio.open_tcp_stream("127.0.0.1", port)
         with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
@@ -100,7 +99,7 @@ async def test_a_stream_that_one_of_ours_resets_is_not_opened_again() -> None:
 
 async def test_a_tunnel_waits_while_the_provider_has_enough_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """A foreign one, that is, since rust-libp2p would end the connection, and all tunnels with it."""
-    monkeypatch.setattr(identify, "AGENT_VERSION", "rust-libp2p/0.56")
+    monkeypatch.setattr("peertunnel.host.AGENT", "rust-libp2p/0.56")
     monkeypatch.setattr(yamux, "FEW_STREAMS", 2)
     async with dropping(0) as (host, seen), consumer(host.addresses, wait=3.0) as (port, log):
         open_ones = []

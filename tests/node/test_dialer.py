@@ -65,12 +65,10 @@ async def test_a_name_server_that_does_not_answer_holds_nobody_up() -> None:
 
 @pytest.mark.parametrize("family", [0, 1])
 async def test_both_families_listen_on_one_port_and_can_be_dialled(family: int) -> None:
-    async with (
-        open_host(Identity.ephemeral(), BOTH, "tcp") as server,
-        open_host(Identity.ephemeral(), ()) as client,
-    ):
-        assert len({Multiaddr(address).value_for_protocol("tcp") for address in server.addresses}) == 1
-        connection = await client.dial(server.peer_id, [server.addresses[family]], PATIENCE)
+    async with open_host(Identity.ephemeral(), BOTH) as server, open_host(Identity.ephemeral(), ()) as client:
+        addresses = [address for address in server.addresses if "/tcp/" in address]
+        assert len({Multiaddr(address).value_for_protocol("tcp") for address in addresses}) == 1
+        connection = await client.dial(server.peer_id, [addresses[family]], PATIENCE)
         assert connection.get_remote_address() is not None
         (seen,) = server.connections(client.peer_id)
         assert str(seen.get_transport_addresses()[0]).startswith(["/ip4/127.0.0.1/", "/ip6/::1/"][family])

@@ -41,6 +41,9 @@ class Endpoint:
     ) -> None: ...
     def connect(self, to: SockAddress, now: float) -> int:
         """Begin a handshake and return the connection's number."""
+    def stop_accepting(self) -> None:
+        """Begin no more handshakes that others ask for."""
+
     def receive(self, data: Buffer, stride: int, source: SockAddress, local: str | None, now: float) -> None:
         """Take datagrams of `stride` bytes, the last one perhaps shorter, that came in one read.
 

@@ -6,6 +6,7 @@ engine's timers are kept by a task, which sleeps while datagrams keep coming.
 
 import errno
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,15 @@ from peertunnel.transport.way import DIRECT, Way
 BATCHES = 16  # sends and receives of up to 64 KiB before others get their turn
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _REFUSED = 0x12A  # the code of a close for a wrong certificate: QUIC's for TLS' alert bad_certificate
-_NOWHERE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM, errno.EADDRNOTAVAIL)
+_NOWHERE = (
+    errno.ECONNREFUSED,
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EADDRNOTAVAIL,
+    errno.EINVAL,
+)
 _log = logging.getLogger(__name__)
 
 Accept = Callable[[QuicConnection], None]
@@ -57,7 +66,6 @@ class Endpoint:
         accept: takes a connection that a peer has opened; it must not wait.
 
     Attributes:
-        accept: the same; None refuses everybody.
         name: the address that the socket is bound to.
         resumed: connections whose readers have caught up.
         pinging: connections that wait for an acknowledgement.
@@ -73,7 +81,7 @@ class Endpoint:
         self._udp = udp
         self._reactor = reactor
         self._router = router
-        self.accept: Accept | None = accept
+        self._accept: Accept | None = accept
         self._registration = reactor.register(udp.sock, self)
         self._connections: dict[int, QuicConnection] = {}
         self._dials: dict[int, _Dial] = {}
@@ -91,6 +99,11 @@ class Endpoint:
                 connection.on_lost("")
             self.flush()  # what was closed last tells its peer
             self.close()
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections from now on."""
+        self._accept = None
+        self.engine.stop_accepting()
 
     def close(self) -> None:
         """Close the socket."""
@@ -132,7 +145,8 @@ class Endpoint:
             except BlockingIOError:
                 return
             except OSError:
-                continue  # an earlier datagram found nobody; its connection times out by itself
+                self._note_failures()
+                continue
             if data:
                 self.engine.receive(data, stride, source, local, now)
 
@@ -176,18 +190,26 @@ class Endpoint:
                 self._unsent = batch
                 break
             except OSError as error:
-                if error.errno in _NOWHERE:
-                    self._give_up(batch[2], error)
+                # The error may be that of an earlier datagram. A batch that is lost the engine sends again.
+                if not self._note_failures():
+                    self._give_up(batch[2], error.errno or 0)
             batch = None
         self._registration.add(WRITE)
 
-    def _give_up(self, to: SockAddress, error: OSError) -> None:
-        """End the dials of an address that nothing leads to."""
-        for number, dial in self._dials.items():
-            if dial.to[:2] == to[:2]:
-                dial.reason = error.strerror or str(error)
+    def _note_failures(self) -> bool:
+        failures = self._udp.failures()
+        for number, to in failures:
+            self._give_up(to, number)
+        return bool(failures)
+
+    def _give_up(self, to: SockAddress, number: int) -> None:
+        """End the dials of an address where nobody is; what stands already is not so easily given up."""
+        for connection, dial in self._dials.items():
+            if number in _NOWHERE and dial.to[:2] == to[:2] and not dial.done.is_set():
+                dial.reason = os.strerror(number)
                 dial.done.set()
-                self.engine.close(number, 0, b"", trio.current_time())
+                self._reactor.yield_soon()
+                self.engine.close(connection, 0, b"", trio.current_time())
 
     # -- what the engine tells ------------------------------------------------------------------------------------
 
@@ -233,8 +255,8 @@ class Endpoint:
         if dial is not None:
             dial.connection = connection
             dial.done.set()
-        elif self.accept is not None:
-            self.accept(connection)
+        elif self._accept is not None:
+            self._accept(connection)
         else:
             connection.on_lost("")
         self._reactor.yield_soon()

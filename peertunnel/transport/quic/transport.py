@@ -139,7 +139,7 @@ class Quic:
     def stop_accepting(self) -> None:
         """Refuse new connections from now on."""
         for endpoint in self._listening:
-            endpoint.accept = None
+            endpoint.stop_accepting()
 
     def close(self) -> None:
         """Close the sockets of a transport that never ran."""

@@ -17,6 +17,7 @@ from peertunnel.transport.tcp import SockAddress
 # Linux, from linux/udp.h, linux/in.h and linux/in6.h: Python knows few of them.
 _UDP, _UDP_SEGMENT, _UDP_GRO = 17, 103, 104
 _IP_PKTINFO, _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PROBE = 8, 10, 23, 3
+_IP_RECVERR, _IPV6_RECVERR, _MSG_ERRQUEUE = 11, 25, 0x2000
 MAX_SEGMENTS = 44  # datagrams in a batch: as many full Ethernet frames as one call takes
 BUFFER = 7 * 1024 * 1024  # bytes that the system is asked to hold each way; as in go-libp2p
 _ANCILLARY = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
@@ -59,8 +60,10 @@ class UdpSocket:
     def _set_up(self, is_wildcard: bool) -> None:
         if self.is_ipv6:
             self.sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PROBE)
+            self.sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
         else:
             self.sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PROBE)
+            self.sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
         if is_wildcard:
             level, option = (
                 (socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO)
@@ -93,7 +96,8 @@ class UdpSocket:
         The bytes are valid until the next call, on any socket. Where the socket has only one address, it is None.
 
         Raises:
-            OSError: there is none, or an earlier datagram found nobody.
+            BlockingIOError: there is none.
+            OSError: an earlier datagram came to nobody; `failures` tells.
         """
         size, ancillary, _, source = self.sock.recvmsg_into([_received], _ANCILLARY)
         stride, local = size, None
@@ -111,7 +115,7 @@ class UdpSocket:
 
         Raises:
             BlockingIOError: the system takes none now.
-            OSError: there is no way to the address.
+            OSError: there is no way to the address, or an earlier datagram came to nobody; `failures` tells.
         """
         ancillary: list[tuple[int, int, bytes]] = []
         if local is not None and self._tells_local:
@@ -130,6 +134,17 @@ class UdpSocket:
                 self.segments = 1
         for start in range(0, len(data), segment):
             self.sock.sendmsg([data[start : start + segment]], ancillary, 0, to)
+
+    def failures(self) -> list[tuple[int, SockAddress]]:
+        """Return which datagrams came to nobody: why, an error number, and where they were sent."""
+        found: list[tuple[int, SockAddress]] = []
+        while _IS_LINUX:
+            try:
+                _, ancillary, _, to = self.sock.recvmsg(0, 512, _MSG_ERRQUEUE)
+            except OSError:
+                break
+            found += [(struct.unpack_from("I", data)[0], to) for _, _, data in ancillary if len(data) >= 4]
+        return found
 
     def _from(self, local: str, to: SockAddress) -> tuple[int, int, bytes]:
         """Say which address of ours to send from."""

@@ -29,7 +29,7 @@ struct Entry {
 }
 
 pub struct Core {
-    endpoint: Endpoint,
+    pub endpoint: Endpoint,
     clients: [ClientConfig; 2], // everywhere, and on this machine, where packets may be large
     servers: [Arc<ServerConfig>; 2],
     entries: HashMap<u64, Entry>,

@@ -63,6 +63,10 @@ impl Endpoint {
         self.core.connect(socket_address(to)?, self.at(now)).map_err(invalid)
     }
 
+    fn stop_accepting(&mut self) {
+        self.core.endpoint.set_server_config(None);
+    }
+
     #[rustfmt::skip]
     fn receive(&mut self, py: Python<'_>, data: PyBuffer<u8>, stride: usize, source: &Bound<'_, PyTuple>,
                local: Option<&str>, now: f64) -> PyResult<()> {

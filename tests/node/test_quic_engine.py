@@ -1,0 +1,216 @@
+"""The QUIC engine in virtual time: every byte arrives, whatever the network does, and strangers are bounded."""
+
+from random import Random
+
+import pytest
+
+from peertunnel.transport import quic
+from tests.tools import lack
+
+if (reason := quic.why_not()) is not None:
+    lack(f"no QUIC: {reason}")
+
+from datetime import UTC, datetime
+
+from peertunnel.protocols.certificate import peer_of
+from peertunnel.transport.quic import _engine
+from tests.node.quic_network import CLIENT, CREDENTIALS, SERVER, Exchange, Network, Weather, engine
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("weather", "size", "moves_after"),
+    [
+        (Weather(), MIB, None),
+        (Weather(delay=0.0), MIB, None),
+        (Weather(loss=0.05, doubles=0.02, jitter=0.01), MIB, None),
+        (Weather(loss=0.2, doubles=0.1, jitter=0.05), 64 * 1024, None),
+        (Weather(garbles=0.05), MIB, None),
+        (Weather(loss=0.02, doubles=0.02, jitter=0.02), MIB, 0.5),
+    ],
+    ids=("fine", "at once", "rain", "storm", "noise", "moving"),
+)
+def test_every_byte_arrives_in_order(weather: Weather, size: int, moves_after: float | None) -> None:
+    exchange = Exchange(1, weather, size, moves_after)
+    exchange.run()
+    assert [bytes(end.received) for end in exchange.ends] == exchange.sent[::-1]
+
+
+def connected(server: _engine.Endpoint, client: _engine.Endpoint) -> tuple[Network, int, int]:
+    """Join two engines; give the network and both ends' numbers of the connection."""
+    network = Network(Random(1), Weather(), client, server)
+    ours, theirs = client.connect(SERVER, 0.0), -1
+    up: set[bool] = set()
+
+    def step() -> None:
+        nonlocal theirs
+        for one in (client, server):
+            for kind, number, _, reason in one.events():
+                assert kind == "connected", (kind, reason)
+                up.add(one is client)
+                theirs = number if one is server else theirs
+
+    network.run(step, lambda: len(up) == 2)
+    return network, ours, theirs
+
+
+def test_both_ends_know_each_others_certificates() -> None:
+    client, server = engine(0), engine(1)
+    _, ours, theirs = connected(server, client)
+    now = datetime.now(UTC)
+    assert peer_of(client.peer_certificate(ours) or b"", now) == CREDENTIALS[1][2]
+    assert peer_of(server.peer_certificate(theirs) or b"", now) == CREDENTIALS[0][2]
+    assert (client.remote(ours), server.remote(theirs)) == (SERVER, CLIENT)
+
+
+def test_a_silent_peer_is_lost_within_15_s() -> None:
+    client, server = engine(0), engine(1)
+    network, *_ = connected(server, client)
+    began, lost = network.now, list[str]()
+    network.weather.loss = 1.0
+
+    def step() -> None:
+        lost.extend(reason for kind, _, _, reason in client.events() if kind == "lost")
+
+    network.run(step, lambda: bool(lost))
+    assert lost == ["timed out"]
+    assert network.now - began < 15
+
+
+def test_an_idle_connection_lives() -> None:
+    client, server = engine(0), engine(1)
+    network, *_ = connected(server, client)
+    kinds: list[str] = []
+    network.run(
+        lambda: kinds.extend(kind for one in (client, server) for kind, *_ in one.events()),
+        lambda: network.now > 300,
+    )
+    assert "lost" not in kinds
+
+
+def test_who_comes_again_without_its_memory_ends_old_connections_at_once() -> None:
+    """A stateless reset: the peer's key is the same, so it knows that the connection once was its own."""
+    client, server = engine(0), engine(1)
+    network, ours, _ = connected(server, client)
+    began, lost = network.now, list[str]()
+    network.server = engine(1, seed=7)
+    client.ping(ours)
+
+    def step() -> None:
+        lost.extend(reason for kind, _, _, reason in client.events() if kind == "lost")
+
+    network.run(step, lambda: bool(lost))
+    assert lost == ["reset by peer"]
+    assert network.now - began < 2
+
+
+def first_packets(number: int) -> list[bytes]:
+    """Give the first datagrams of so many handshakes that never go on."""
+    client = engine(0, is_server=False)
+    for _ in range(number):
+        client.connect(SERVER, 0.0)
+    packets: list[bytes] = []
+    while batch := client.transmit(1, 0.0):
+        packets.append(batch[0])
+    return packets
+
+
+def answers(server: _engine.Endpoint) -> list[bytes]:
+    """Take everything that an engine has to send."""
+    found: list[bytes] = []
+    while batch := server.transmit(1, 0.0):
+        found.append(batch[0])
+    return found
+
+
+def is_retry(datagram: bytes) -> bool:
+    """Tell a Retry packet (RFC 9000, 17.2.5)."""
+    return datagram[0] & 0xF0 == 0xF0
+
+
+def test_a_flood_of_handshakes_has_to_prove_its_addresses_and_is_bounded() -> None:
+    server = engine(1)
+    flood = first_packets(1000)
+    for number, packet in enumerate(flood):
+        source = (f"203.0.113.{number % 250}", 1024 + number)
+        server.receive(packet, len(packet), source, None, 0.0)
+    sent = answers(server)
+    assert sum(map(is_retry, sent)) >= len(flood) - 64
+    assert sum(map(len, sent)) < 3 * sum(map(len, flood))  # RFC 9000, 8.1: no amplifier
+
+
+def test_an_honest_peer_comes_in_during_a_flood() -> None:
+    client, server = engine(0), engine(1)
+    for number, packet in enumerate(first_packets(100)):
+        server.receive(packet, len(packet), ("203.0.113.1", 1024 + number), None, 0.0)
+    answers(server)
+    connected(server, client)
+
+
+def test_garbage_is_harmless() -> None:
+    client, server = engine(0), engine(1)
+    random = Random(1)
+    for _ in range(5000):
+        garbage = random.randbytes(random.choice((1, 20, 64, 600, 1300)))
+        server.receive(garbage, len(garbage), ("203.0.113.1", 1), None, 0.0)
+    answers(server)
+    connected(server, client)
+
+
+def test_connections_take_turns() -> None:
+    server = engine(1)
+    client = engine(0)
+    network = Network(Random(1), Weather(), client, server)
+    numbers = [client.connect(SERVER, 0.0) for _ in range(4)]
+    up: set[int] = set()
+
+    def step() -> None:
+        server.events()
+        up.update(number for kind, number, *_ in client.events() if kind == "connected")
+
+    network.run(step, lambda: up == set(numbers))
+    for number in numbers:
+        stream = client.open(number)
+        assert stream is not None
+        assert client.write(number, stream, bytes(20_000))
+    order: list[bytes] = []
+    while batch := client.transmit(1, network.now):
+        order.append(batch[0][1:13])  # the peer's connection id
+    assert len(set(order[:4])) == 4
+
+
+def test_a_panic_costs_one_connection() -> None:
+    """Asked for a stream that this end can't write to, quinn panics."""
+    client, server = engine(0), engine(1)
+    _, ours, _ = connected(server, client)
+    assert client.write(ours, 3, b"x") is None
+    assert [(kind, reason) for kind, _, _, reason in client.events()] == [("lost", "internal error")]
+    assert client.write(ours, 0, b"x") is None
+    connected(server, client)
+
+
+@pytest.mark.parametrize("segments", [1, 44, 1000])
+def test_a_batch_is_no_larger_than_one_send_takes(segments: int) -> None:
+    client, server = engine(0, window=4 * MIB), engine(1, window=4 * MIB)
+    network, ours, _ = connected(server, client)
+    stream = client.open(ours)
+    assert stream is not None
+    largest = 0
+    for _ in range(50):
+        client.write(ours, stream, bytes(200_000))
+        while batch := client.transmit(segments, network.now):
+            data, segment, _, _ = batch
+            largest = max(largest, len(data))
+            server.receive(data, segment or len(data), CLIENT, None, network.now)
+        buffer = bytearray(MIB)
+        for kind, number, opened, _ in server.events():
+            if kind in ("opened", "readable"):
+                server.read_into(number, opened or 0, buffer)
+        while batch := server.transmit(segments, network.now):
+            client.receive(batch[0], batch[1] or len(batch[0]), SERVER, None, network.now)
+        network.now += 0.01
+        client.handle_timeouts(network.now)
+        server.handle_timeouts(network.now)
+    assert largest <= 65_507
+    assert (largest > 1452) == (segments > 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import trio
 
-from tests.nat.lab.kinds import Kind, Nat
-from tests.nat.lab.lab import Lab
+from tests.nat.lab.kinds import Kind, Nat, Public
+from tests.nat.lab.lab import PUBLIC, Lab
 from tests.nat.lab.machines import Machine
 from tests.nat.makes import DIRECT, Make, Place, Step, listening
 from tests.nat.recorded import Recorded, recorded
@@ -50,9 +50,11 @@ class Site:
 
 
 @asynccontextmanager
-async def open_lab(nats: Mapping[str, Nat | Kind]) -> AsyncIterator[Lab]:
+async def open_lab(
+    nats: Mapping[str, Nat | Kind], public: Mapping[str, Public] = PUBLIC
+) -> AsyncIterator[Lab]:
     """Run a lab without keeping others waiting."""
-    lab = Lab(nats)
+    lab = Lab(nats, public)
     await trio.to_thread.run_sync(lab.__enter__)
     try:
         yield lab

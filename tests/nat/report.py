@@ -20,7 +20,7 @@ Written by `tox -e nat` (`python -m tests.nat`): change nothing by hand, run it.
 
 Every machine and every router is a network namespace with nftables rules, see `tests/nat/lab/`. Each link to the
 internet takes {delay:g} ms in each direction, so two peers are {round_trip:g} ms apart and each of them
-{half:g} ms from the relay, which is a machine with a public address and without limits. In each row one provider waits
+{half:g} ms from the relay. In each row one provider waits
 behind its router, and the consumers come one after another, each from behind its own.
 
 | router | which packets it lets in |

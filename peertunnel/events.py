@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, TypeAlias
 from peertunnel.errors import PeerTunnelError
 
 Path: TypeAlias = Literal["direct", "punched", "relayed", "none"]
+Verdict: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
 Json: TypeAlias = str | int | float | list[str] | None
 
 
@@ -133,6 +134,20 @@ class Offered(Event):
 
     kind: ClassVar[str] = "relay"
     via: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Event):
+    """`pt doctor` has looked at something: what it found, and what to do about it, a sentence each; no advice is "".
+
+    check: what it looked at.
+    """
+
+    kind: ClassVar[str] = "check"
+    check: str
+    verdict: Verdict
+    finding: str
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ class Reach:
         """How our ports stand at the routers."""
         return self._mapper.statuses
 
+    async def asked(self) -> None:
+        """Wait until every router has mapped something, or has been asked in vain: some seconds."""
+        await self._mapper.settled()
+
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Do what every node does until cancelled; started when holes can be punched."""
         async with trio.open_nursery() as nursery:

@@ -15,6 +15,7 @@ COMMANDS = {
     "share": "Offer PORT of this machine, and print a link to it.",
     "connect": "Reach what `pt share` shares on another machine.",
     "ping": "Find PEER, say on which path, and how long a round trip takes.",
+    "doctor": "Say what this network lets through, and what to do about it.",
     "relay": "Serve a team on a public machine: meeting point, DHT and relay.",
     "info": "Show this machine's peer id, addresses, files and versions.",
     "id": "Make a strong tunnel id, or judge one.",

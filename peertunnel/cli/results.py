@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from peertunnel.events import Event, Offered, Pong, Shared
+from peertunnel.events import Checked, Event, Offered, Pong, Shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +39,4 @@ class Stepped(Event):
 
 
 # For stdout, and wanted however quiet the command is to be.
-RESULTS = (Described, Judged, Offered, Pong, Shared, Stepped)
+RESULTS = (Checked, Described, Judged, Offered, Pong, Shared, Stepped)

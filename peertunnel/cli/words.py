@@ -4,6 +4,7 @@ from peertunnel.cli.results import Described, Judged, Stepped
 from peertunnel.errors import Interrupted
 from peertunnel.events import (
     AddressesChanged,
+    Checked,
     ErrorOccurred,
     Event,
     Listening,
@@ -62,6 +63,8 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
             return link
         case Described():
             return _table(event)
+        case Checked(check, verdict, finding, advice):
+            return f"{verdict:<8} {check:<13} {finding}" + (f"\n{'':<23}{advice}" if advice else "")
         case Judged(bits, None):
             return f"about {bits} bits" + ("" if bits >= WEAK else f": too few, {WEAK:.0f} are wanted")
         case Judged(_, text):

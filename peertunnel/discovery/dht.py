@@ -35,13 +35,16 @@ class Dht:
         bootstrap: multiaddrs of nodes to begin with, each ending in /p2p/ and its id, or /dnsaddr/ names.
         prefix: of the protocol's name; nodes of another prefix form another network.
         server: whether to answer others, which only serves them if we can be dialled.
+
+    Attributes:
+        is_server: the same.
     """
 
     def __init__(
         self, peers: Peers, bootstrap: tuple[str, ...], *, prefix: str = "/ipfs", server: bool = False
     ) -> None:
+        self.is_server = server
         self._peers = peers
-        self._is_server = server
         self._network = Network(peers, f"{prefix}/kad/1.0.0")
         self._membership = Membership(peers, self._network, bootstrap)
         self._providers = Providers()
@@ -64,7 +67,7 @@ class Dht:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                if self._is_server:
+                if self.is_server:
                     self._peers.answer(self._network.protocol, self._answer, limit=MAX_REQUEST)
                     nursery.start_soon(self._sweep)
                 nursery.start_soon(self._membership.run)
@@ -73,7 +76,7 @@ class Dht:
                 await trio.sleep_forever()
         finally:
             self._nursery = None
-            if self._is_server:
+            if self.is_server:
                 self._peers.stop_answering(self._network.protocol)
             for search in self._searches:
                 search.close()
@@ -82,7 +85,7 @@ class Dht:
         """Announce a provider until cancelled, and withdraw then what we hold ourselves."""
         publisher = Publisher(self._network, announcement)
         async with trio.open_nursery() as nursery:
-            if self._is_server:
+            if self.is_server:
                 nursery.start_soon(self._hold, publisher)
             nursery.start_soon(publisher.run)
 

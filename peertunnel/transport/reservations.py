@@ -88,6 +88,12 @@ class Reservations:
             self.takes_found = takes
             self._changed.set()
 
+    @property
+    def found(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The relays that the user has not named, the nearest first: peer id and multiaddrs of each."""
+        near = sorted(self._relays.items(), key=lambda item: item[1].distance)
+        return tuple((peer_id, relay.places) for peer_id, relay in near if relay.is_found)
+
     def admits(self, peer_id: str) -> bool:
         """Return whether a relay may pass calls on to us: it was asked to."""
         relay = self._relays.get(peer_id)
@@ -134,31 +140,46 @@ class Reservations:
         try:
             async with self._visits.stay(peer_id, relay.places, TIMEOUT) as connection:
                 while not connection.is_closed and (self.takes_found or not relay.is_found):
-                    reservation = await self._reserve(connection, peer_id)
+                    reservation = await reserve_at(connection, self._own_id)
                     relay.addresses = _addresses(peer_id, connection, relay.places, reservation)
                     relay.pause = _FIRST_PAUSE
                     renewal = max(_LEAST, min(_MOST, reservation.expires_at - time.time()) / 2)
                     with trio.move_on_after(renewal):
                         await connection.event_unavailable.wait()
                         break
-        except (RequestError, CircuitRefused, RemoteProtocolError, MuxedConnError, MuxedStreamError):
+        except (RequestError, CircuitRefused):
             pass  # it is tried again, and another one meanwhile
-        except trio.TooSlowError:
-            pass
         finally:
             relay.is_trying, relay.addresses = False, ()
             relay.again_at = trio.current_time() + relay.pause
             relay.pause = min(2 * relay.pause, _LAST_PAUSE)
             self._changed.set()
 
-    async def _reserve(self, connection: MuxedConnection, peer_id: str) -> Reservation:
+
+async def reserve_at(connection: MuxedConnection, own_id: str) -> Reservation:
+    """Reserve, or renew a reservation.
+
+    Args:
+        connection: to the relay.
+        own_id: our peer id, base58.
+
+    Raises:
+        CircuitRefused: the relay doesn't want to.
+        RequestError: it did not answer in time, or nothing that makes sense.
+    """
+    relay = str(connection.peer_id)
+    try:
         with trio.fail_after(TIMEOUT):
             stream = await connection.open_tunnel(HOP)
             try:
                 await stream.write(encode_delimited(reserve()))
-                return read_reservation(await read_message(stream, MAX_MESSAGE), peer_id, self._own_id)
+                return read_reservation(await read_message(stream, MAX_MESSAGE), relay, own_id)
             finally:
                 stream.abort()
+    except trio.TooSlowError as error:
+        raise RequestError(f"{relay} did not answer in time") from error
+    except (RemoteProtocolError, MuxedConnError, MuxedStreamError) as error:
+        raise RequestError(f"{relay} did not answer: {error}") from error
 
 
 def _addresses(

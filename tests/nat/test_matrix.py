@@ -80,7 +80,7 @@ MIXED = [
 
 
 @pytest.mark.usefixtures("gopeer", "rspeer")
-@pytest.mark.parametrize(("provider", "relay", "consumer"), MIXED, ids="-".join)
+@pytest.mark.parametrize(("provider", "relay", "consumer"), MIXED, ids=map("-".join, MIXED))
 async def test_other_peoples_ends_and_relays(provider: str, relay: str, consumer: str) -> None:
     nat = Nat("cone", delay_ms=DELAY_MS)
     who = Trio(MAKES[provider], MAKES[consumer], MAKES[relay])

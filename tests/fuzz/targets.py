@@ -1,19 +1,12 @@
 """The targets: each reads one input as what a hostile peer does, and raises AssertionError where we did wrong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from peertunnel.protocols import dcutr as punch
 from peertunnel.protocols.auth import MAX_MESSAGE as MAX_AUTH
 from peertunnel.protocols.auth import Opener as Prover
 from peertunnel.protocols.auth import Responder as Proven
 from peertunnel.protocols.auth import Role
-from peertunnel.protocols.autonat import exchange as autonat_v2
-from peertunnel.protocols.autonat import v1 as autonat_v1
-from peertunnel.protocols.circuit import MAX_MESSAGE, CircuitRefused
-from peertunnel.protocols.circuit import client as circuit_client
-from peertunnel.protocols.circuit import destination as circuit_destination
-from peertunnel.protocols.circuit import relay as circuit_relay
-from peertunnel.protocols.delimited import Delimited, missing
+from peertunnel.protocols.delimited import Delimited
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, MAX_KEY, MAX_PROVIDERS, MAX_REQUEST
 from peertunnel.protocols.kademlia.messages import decode as decode_kad
@@ -21,7 +14,6 @@ from peertunnel.protocols.kademlia.messages import encode as encode_kad
 from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.protocols.noise import Opener, Sealer, sealed_size
 from peertunnel.protocols.peerid import ed25519_peer_id
-from peertunnel.protocols.portmap import igd, natpmp, pcp, ssdp
 from peertunnel.protocols.record import unseal
 from peertunnel.protocols.rendezvous import Book, Discovered, decode, encode
 from peertunnel.protocols.yamux import (
@@ -37,41 +29,21 @@ from peertunnel.protocols.yamux import (
     WindowOpened,
 )
 
-from .inputs import IGD, REGISTRANT_KEY, RELAY_KEY
-from .inputs import SCRIPT as INPUT_SCRIPT
+from .inputs import REGISTRANT_KEY
+from .reaching import autonat, datagrams, dcutr, hop, stop, upnp
+from .script import Script
 
 Target = Callable[[bytes], None]
 REGISTRANT = ed25519_peer_id(REGISTRANT_KEY.public_key().public_bytes_raw())
-CIRCUIT_RELAY = ed25519_peer_id(RELAY_KEY.public_key().public_bytes_raw())
 KEY = bytes(range(32))
 OFFERED = ["/echo/1.0.0", "/portkey/tunnel/1.0.0"]
 MAX_STREAMS = 4
 
 
-class _Script:
-    """The first bytes of an input: how the rest is cut, and what our own side does meanwhile."""
-
-    def __init__(self, data: bytes) -> None:
-        size = min(len(data), 16)
-        self._choices, self._rest, self._at = data[:size], data[size:], 0
-
-    def choose(self, below: int) -> int:
-        """Return the next choice; all are 0 once the script has ended."""
-        self._at += 1
-        return self._choices[self._at - 1] % below if self._at <= len(self._choices) else 0
-
-    def parts(self) -> Iterator[bytes]:
-        """Yield the rest in parts."""
-        while self._rest:
-            size = (len(self._rest), 1, 5, 12, 13, 100)[self.choose(6)]
-            part, self._rest = self._rest[:size], self._rest[size:]
-            yield part
-
-
 class _Owner:
     """The owner of a session, that holds every event against the life of its stream."""
 
-    def __init__(self, session: Session, script: _Script) -> None:
+    def __init__(self, session: Session, script: Script) -> None:
         self.session = session
         self._script = script
         self._open: dict[int, bool] = {}  # whether the peer may still send on it
@@ -118,7 +90,7 @@ class _Owner:
 
 def yamux(data: bytes) -> None:
     """Any bytes, cut anywhere, while our side is busy, give lawful events or RemoteProtocolError."""
-    script = _Script(data)
+    script = Script(data)
     role = (ClientSession, ServerSession)[script.choose(2)]
     session, now = role(0.0, MAX_STREAMS), 0.0
     owner = _Owner(session, script)
@@ -138,7 +110,7 @@ def yamux(data: bytes) -> None:
 
 def noise(data: bytes) -> None:
     """A record opens if it is the one that was sealed; whatever was done to it is noticed."""
-    script = _Script(data)
+    script = Script(data)
     plaintext = b"".join(script.parts())[:300]
     sealed = bytearray(sealed_size(len(plaintext)))
     Sealer(KEY).seal(memoryview(plaintext), memoryview(sealed), 0)
@@ -158,7 +130,7 @@ def noise(data: bytes) -> None:
 
 def multistream(data: bytes) -> None:
     """Any bytes agree on something that we speak, on nothing, or are an error; what comes behind is not touched."""
-    script = _Script(data)
+    script = Script(data)
     initiator, responder = Initiator(OFFERED[1]), Responder(OFFERED.__contains__, lambda: OFFERED)
     parts = list(script.parts())
     for part in parts:
@@ -178,7 +150,7 @@ def multistream(data: bytes) -> None:
 
 def rendezvous(data: bytes) -> None:
     """A rendezvous point answers, or refuses with RemoteProtocolError; all that it tells is signed by its peer."""
-    script = _Script(data)
+    script = Script(data)
     requests, book, now = Delimited(10_000), Book(b"run"), 0.0
     try:
         for part in script.parts():
@@ -200,7 +172,7 @@ def _entropy(size: int) -> bytes:
 
 def auth(data: bytes) -> None:
     """Whoever doesn't know the secret proves nothing, at either end, whatever is said and however it is cut."""
-    script = _Script(data)
+    script = Script(data)
     role = (Role.CONSUMER, Role.PROVIDER)[script.choose(2)]
     us, them = "us", "them"
     ends: tuple[list[Callable[[bytes], object]], ...] = (
@@ -220,7 +192,7 @@ def auth(data: bytes) -> None:
 
 def kademlia(data: bytes) -> None:
     """A message is read and written again as the same one, or refused; what it names is bounded."""
-    script = _Script(data)
+    script = Script(data)
     messages = Delimited(MAX_REQUEST)
     try:
         for part in script.parts():
@@ -233,143 +205,11 @@ def kademlia(data: bytes) -> None:
         return
 
 
-def dcutr(data: bytes) -> None:
-    """An attempt is agreed on once, by a peer that knows where it is, or refused; what it names is bounded."""
-    script = _Script(data)
-    initiator, responder = punch.Initiator([b"us"]), punch.Responder([b"us"])
-    initiator.start(now := 0.0)
-    end = (initiator, responder)[script.choose(2)]
-    agreed: list[punch.Synchronised] = []
-    try:
-        for part in script.parts():
-            now += script.choose(3)
-            agreed += end.receive(part, now)
-            assert len(end.outgoing()) <= 100
-    except RemoteProtocolError:
-        pass
-    assert len(agreed) <= 1
-    for attempt in agreed:
-        assert 0 < len(attempt.addresses) <= punch.MAX_ADDRESSES
-        assert 0 <= attempt.round_trip <= now and 0 <= attempt.at <= now + attempt.round_trip / 2
-
-
-def autonat(data: bytes) -> None:
-    """An exchange goes its course or is refused, at either end; a client sends no more data than is allowed."""
-    script = _Script(data)
-    client, server = autonat_v2.Client([b"us", b"us too"], 7), autonat_v2.Server()
-    client.ask()
-    events: list[object] = []
-    for part in script.parts():
-        try:
-            if script.choose(2):
-                events += server.receive(part)
-                if len(events) == 1:
-                    server.ask_for_data(0, autonat_v2.MIN_DIAL_DATA)
-            else:
-                assert len(client.receive(part)) <= 1
-        except RemoteProtocolError:
-            break
-        except (
-            LocalProtocolError
-        ):  # the request names no address, or has been answered with that question already
-            pass
-    assert len(client.outgoing()) < 1.01 * autonat_v2.MAX_DIAL_DATA
-    assert [type(event) for event in events] in (
-        [],
-        [autonat_v2.DialRequested],
-        [autonat_v2.DialRequested, autonat_v2.DialDataReceived],
-    )
-    try:
-        assert autonat_v1.decode(autonat_v1.encode(autonat_v1.decode(data))) == autonat_v1.decode(data)
-    except RemoteProtocolError:
-        pass
-
-
-def _first_message(script: _Script) -> bytes:
-    """Take one message off a stream as a relay and its peers do, who leave what follows it alone."""
-    stream, at = b"".join(script.parts()), 0
-    while size := missing(stream[:at], MAX_MESSAGE):
-        assert size > 0 and at <= MAX_MESSAGE + 2
-        at += size
-        if at > len(stream):
-            raise RemoteProtocolError("the stream has ended")
-    (message,) = Delimited(MAX_MESSAGE).receive(stream[:at])
-    return message
-
-
-def hop(data: bytes) -> None:
-    """A relay reads a request or refuses it, a client an answer; what either takes for good it would say itself."""
-    script = _Script(data)
-    try:
-        message = _first_message(script)
-        if script.choose(2):
-            match circuit_relay.read_request(message):
-                case circuit_relay.Connect(peer):
-                    again = circuit_relay.read_request(circuit_client.connect(peer))
-                    assert again == circuit_relay.Connect(peer)
-        else:
-            granted = circuit_client.read_reservation(message, CIRCUIT_RELAY, REGISTRANT)
-            assert len(granted.addresses) <= circuit_client.MAX_ADDRESSES
-            assert granted.voucher is None or granted.voucher.peer == REGISTRANT
-            limit = circuit_client.read_connected(message)
-            assert circuit_client.read_connected(circuit_relay.connected(limit)) == limit
-    except (RemoteProtocolError, CircuitRefused):
-        return
-
-
-def stop(data: bytes) -> None:
-    """A destination reads a call or refuses it, a relay the answer."""
-    script = _Script(data)
-    try:
-        message = _first_message(script)
-        if script.choose(2):
-            caller, limit = circuit_destination.read_stop(message)
-            assert circuit_destination.read_stop(circuit_relay.call(caller, limit)) == (caller, limit)
-        else:
-            circuit_relay.check_accepted(message)
-    except (RemoteProtocolError, CircuitRefused):
-        return
-
-
-def datagrams(data: bytes) -> None:
-    """What a router sends over UDP is read or refused, and never in two protocols."""
-    script = _Script(data)
-    for part in script.parts():
-        read: list[object] = []
-        for reader in (pcp.decode, natpmp.decode, ssdp.decode):
-            try:
-                read.append(reader(part))
-            except RemoteProtocolError:
-                continue
-        assert len(read) <= 1
-        for answer in read:
-            if isinstance(answer, ssdp.Found):
-                assert len(answer.location) <= ssdp.MAX_LOCATION
-
-
-def upnp(data: bytes) -> None:
-    """A router's documents are read or refused; whatever they say, nobody but the router is called."""
-    place = "http://192.168.1.1:5000/root.xml"
-    document = data[INPUT_SCRIPT:]
-    try:
-        services = igd.read_description(document, place)
-        assert len(services) <= igd.MAX_SERVICES
-        assert all(igd.host_of(service.url) == igd.host_of(place) for service in services)
-    except RemoteProtocolError:
-        pass
-    for call in (igd.external_address(IGD), igd.delete_mapping(IGD, "tcp", 1)):
-        try:
-            answer = igd.decode(call, document)
-            assert isinstance(answer, igd.Failed) or answer.external_address is None or len(answer.values) > 0
-        except RemoteProtocolError:
-            pass
-
-
 def quic(data: bytes) -> None:
     """Two engines exchange bytes over a network that loses, doubles, garbles and reorders datagrams: all arrive."""
     from tests.node.quic_network import Exchange, Lost, Weather
 
-    script = _Script(data)
+    script = Script(data)
     weather = Weather(
         loss=script.choose(4) / 20,
         doubles=script.choose(4) / 20,

@@ -13,6 +13,10 @@ NO_LIMIT = {"limit_bytes": None, "limit_seconds": None}
 JSON: list[tuple[Event, dict[str, object]]] = [
     (events.Ready("12D3", ("/a", "/b")), {"kind": "ready", "peer_id": "12D3", "addresses": ["/a", "/b"]}),
     (events.AddressesChanged(("/a",)), {"kind": "addresses", "addresses": ["/a"]}),
+    (
+        events.Checked("udp", "ok", "found", "advice"),
+        {"kind": "check", "check": "udp", "verdict": "ok", "finding": "found", "advice": "advice"},
+    ),
     (events.Listening("127.0.0.1:2022"), {"kind": "listening", "local": "127.0.0.1:2022"}),
     (
         events.PathChanged("12D3", "direct", 1.5),

@@ -55,7 +55,7 @@ class Observed:
     def is_symmetric(self) -> bool | None:
         """Whether a NAT maps us anew for each peer (RFC 4787: address-dependent); None while too few have told."""
         addresses = self.addresses
-        if len(addresses) > len({address.split("/")[1] for address in addresses}):
+        if len(addresses) > len({tuple(address.split("/")[1::2][:2]) for address in addresses}):
             return True
         places = {
             place_of(connection.get_remote_address()) for connection, seen in self._seen.items() if seen

@@ -8,6 +8,7 @@ import trio
 
 from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
+from peertunnel.transport.candidates import Target
 from peertunnel.transport.hole import Hole
 from peertunnel.transport.tcp import connect
 from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
@@ -56,8 +57,10 @@ async def test_two_that_dial_each_other_in_a_punch_agree_who_is_the_client() -> 
         trio.open_nursery() as nursery,
     ):
         for host, other, is_client in ((server, client, False), (client, server, True)):
-            hole = Hole(host.network, nursery, other.library.get_id())
-            nursery.start_soon(partial(hole.punch, [("127.0.0.1", port_of(other))], is_client=is_client))
+            hole = Hole(host.network, None, nursery, other.library.get_id())
+            nursery.start_soon(
+                partial(hole.punch, [Target("tcp", ("127.0.0.1", port_of(other)))], 0.0, is_client=is_client)
+            )
         await until(lambda: server.connections(client.peer_id) and client.connections(server.peer_id))
         nursery.cancel_scope.cancel()
         (connection,) = client.connections(server.peer_id)

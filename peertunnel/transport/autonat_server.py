@@ -185,7 +185,11 @@ class AutonatServer:
         if message.peer_id not in (b"", peer_id.to_bytes()):
             return v1.DialResponse(v1.Status.BAD_REQUEST)
         read = (place for data in message.addresses if (place := read_place(data)) is not None)
-        places = [place for place in dict.fromkeys(read) if _ip_of(target_of(place)) == asker]
+        places = [
+            place
+            for place in dict.fromkeys(read)
+            if (target := target_of(place)).ip == asker and target.transport == "tcp"
+        ]
         if not places:
             return v1.DialResponse(v1.Status.DIAL_REFUSED)
         reached: list[bytes] = []
@@ -193,7 +197,7 @@ class AutonatServer:
 
         async def dial(place: bytes, race: trio.CancelScope) -> None:
             try:
-                async with self._stranger.at(peer_id, target_of(place), DIAL):
+                async with self._stranger.at(peer_id, target_of(place).address, DIAL):
                     reached.append(place)
                     race.cancel()
             except (OSError, UpgradeError):
@@ -214,18 +218,15 @@ def _choose(addresses: Sequence[bytes], asker: IPAddress) -> tuple[int, SockAddr
     for index, data in enumerate(addresses):
         if (place := read_place(data)) is None:
             continue
-        ip = _ip_of(target := target_of(place))
-        if ip == asker or (ip.is_global and (ip.version == 4 or has_ip6)):
-            return index, target
+        target = target_of(place)
+        is_far = target.ip.is_global and (target.ip.version == 4 or has_ip6)
+        if target.transport == "tcp" and (target.ip == asker or is_far):
+            return index, target.address
     return 0, None
-
-
-def _ip_of(target: SockAddress) -> IPAddress:
-    return ipaddress.ip_address(target[0])
 
 
 def _ip(stream: MuxedStream) -> IPAddress:
     """Return the IP address that a stream's peer is at."""
     remote = stream.muxed_conn.get_remote_address()
     assert remote is not None, "it is not behind a relay"
-    return _ip_of((remote[0].partition("%")[0].removeprefix("::ffff:"), remote[1]))
+    return ipaddress.ip_address(remote[0].partition("%")[0].removeprefix("::ffff:"))

@@ -3,23 +3,33 @@
 A dial that is refused, as by a router that answers for whom it does not know, is repeated at once, a random moment later
 each time, so that the two ends don't keep missing each other. A handshake that has begun is not cut short when another
 one is through: the other end may have settled for this one.
+
+QUIC's client dials as ever; the server only sends packets that mean nothing, so that its NAT lets the client's in.
 """
 
 import errno
 import random
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import trio
 from libp2p.peer.id import ID
 
+from peertunnel.transport.candidates import Target
 from peertunnel.transport.swarm import Network
 from peertunnel.transport.tcp import SockAddress, connect
 from peertunnel.transport.upgrade import UpgradeError, upgrade
 from peertunnel.transport.way import DIRECT, PUNCHED, Way
 
+if TYPE_CHECKING:
+    from peertunnel.transport.quic.transport import Quic
+
 REDIALS = 16  # dials of one target in an attempt: they are a few packets each, and strangers name the target
-REDIAL_PAUSES = (0.01, 0.2)  # seconds until a refused dial is repeated; as the specification has it for QUIC
+REDIAL_PAUSES = (0.01, 0.2)  # seconds until a refused dial, or a packet that opens a NAT, is repeated
+PACKET = (
+    16,
+    64,
+)  # random bytes that open a NAT for QUIC; libp2p specs, relay/DCUtR, leaves their number open
 _HOPELESS = (errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EINVAL, errno.EACCES)
 
 
@@ -28,50 +38,62 @@ class Hole:
 
     Args:
         network: has the port that we listen on, and serves what comes of the dials.
+        quic: dials and listens over QUIC, if there is QUIC.
         nursery: where handshakes go on when nobody waits for them any more.
         peer_id: who must be there.
     """
 
-    def __init__(self, network: Network, nursery: trio.Nursery, peer_id: ID) -> None:
+    def __init__(self, network: Network, quic: "Quic | None", nursery: trio.Nursery, peer_id: ID) -> None:
         self._network = network
+        self._quic = quic
         self._nursery = nursery
         self._peer_id = peer_id
 
-    def expecting(self, targets: Sequence[SockAddress], *, is_client: bool) -> AbstractContextManager[None]:
-        """Keep to our role should the peer's dial come first: from as early on as the peer may dial; see `punch`."""
-        return self._network.crossing(self._peer_id, targets, is_client=is_client)
-
-    async def punch(self, targets: Sequence[SockAddress], *, is_client: bool) -> None:
-        """Dial from the port that we listen on, again and again, until cancelled; within `expecting`.
+    async def punch(self, targets: Sequence[Target], at: float, *, is_client: bool) -> None:
+        """Dial from the port that we listen on, again and again, until cancelled.
 
         Args:
             targets: where the peer's NAT has it.
+            at: when to begin, on trio's clock; the peer is expected before.
             is_client: whether ours is the client's side of the handshakes.
         """
+        addresses = [target.address for target in targets]
+        with self._network.crossing(self._peer_id, addresses, is_client=is_client):
+            await trio.sleep_until(at)
+            async with trio.open_nursery() as nursery:
+                for target in targets:
+                    if target.transport == "tcp":
+                        nursery.start_soon(self._hammer, target.address, is_client)
+                    elif is_client:
+                        nursery.start_soon(self._dial_quic, target.address, PUNCHED)
+                    else:
+                        nursery.start_soon(self._open, target.address)
+                await trio.sleep_forever()
+
+    async def dial(self, targets: Sequence[Target]) -> None:
+        """Dial as anybody would, over TCP from any port; over when all have failed."""
         async with trio.open_nursery() as nursery:
             for target in targets:
-                nursery.start_soon(self._hammer, target, is_client)
-            await trio.sleep_forever()
+                if target.transport == "quic":
+                    nursery.start_soon(self._dial_quic, target.address, DIRECT)
+                elif self._network.tcp in self._network.transports:
+                    nursery.start_soon(self._try, target.address, None, True, DIRECT)
 
-    async def dial(self, targets: Sequence[SockAddress]) -> None:
-        """Dial as anybody would, from any port; over when all have failed."""
-        async with trio.open_nursery() as nursery:
-            for target in targets:
-                nursery.start_soon(self._try, target, None, True, DIRECT)
+    # -- TCP ------------------------------------------------------------------------------------------------------
 
-    async def _hammer(self, target: SockAddress, is_client: bool) -> None:
-        source = self._network.tcp.source(target)
+    async def _hammer(self, address: SockAddress, is_client: bool) -> None:
+        source = self._network.tcp.source(address)
         for _ in range(REDIALS if source is not None else 0):
-            if await self._try(target, source, is_client, PUNCHED) in _HOPELESS:
+            if await self._try(address, source, is_client, PUNCHED) in _HOPELESS:
                 return
             await trio.sleep(random.uniform(*REDIAL_PAUSES))
 
     async def _try(
-        self, target: SockAddress, source: SockAddress | None, is_client: bool, way: Way
+        self, address: SockAddress, source: SockAddress | None, is_client: bool, way: Way
     ) -> int | None:
         """Dial once; return the error number, None if somebody was there."""
         try:
-            sock = await connect(target, source)
+            sock = await connect(address, source)
         except OSError as error:
             return error.errno
         done = trio.Event()
@@ -90,3 +112,28 @@ class Hole:
         self._nursery.start_soon(secure)
         await done.wait()
         return None
+
+    # -- QUIC -----------------------------------------------------------------------------------------------------
+
+    async def _dial_quic(self, address: SockAddress, way: Way) -> None:
+        """Dial until somebody answers: lost packets are sent again; the server has no connection before we do."""
+        if self._quic is None:
+            return
+        try:
+            connection = await self._quic.endpoint_for(address).dial(self._peer_id, address, way)
+            with trio.CancelScope(shield=True):
+                await self._network.take_in(connection, "outbound")
+        except (OSError, UpgradeError):
+            pass  # it was somebody else, or nobody
+
+    async def _open(self, address: SockAddress) -> None:
+        """Have our NAT let in the peer's packets."""
+        if self._quic is None:
+            return
+        try:
+            endpoint = self._quic.endpoint_for(address)
+        except OSError:
+            return
+        while True:
+            endpoint.send_raw(random.randbytes(random.randint(*PACKET)), address)
+            await trio.sleep(random.uniform(*REDIAL_PAUSES))

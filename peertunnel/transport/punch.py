@@ -21,7 +21,7 @@ import trio
 from libp2p.peer.id import ID
 
 from peertunnel.protocols.dcutr import PROTOCOL, Synchronised
-from peertunnel.transport.candidates import offered, public_targets, targets
+from peertunnel.transport.candidates import Target, offered, public_targets, targets
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dcutr import ExchangeError, initiate, respond
 from peertunnel.transport.hole import Hole
@@ -29,10 +29,11 @@ from peertunnel.transport.identify import identified
 from peertunnel.transport.observed import Observed
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.swarm import Network
-from peertunnel.transport.tcp import SockAddress
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
+
+    from peertunnel.transport.quic.transport import Quic
 
 ATTEMPTS = 3  # of a round; libp2p specs, relay/DCUtR
 ATTEMPT = 5.0  # seconds that both ends dial; as go-libp2p 0.51 does
@@ -60,6 +61,7 @@ class Puncher(Protocol):
     """The host, as hole punching needs it."""
 
     network: Network
+    quic: "Quic | None"
     observed: Observed
 
     @property
@@ -162,7 +164,7 @@ class HolePunching:
 
     def _hole(self, peer_id: ID) -> Hole:
         assert self._nursery is not None
-        return Hole(self._host.network, self._nursery, peer_id)
+        return Hole(self._host.network, self._host.quic, self._nursery, peer_id)
 
     # -- the initiator --------------------------------------------------------------------------------------------
 
@@ -214,7 +216,7 @@ class HolePunching:
     ) -> None:
         """Dial a peer at the public addresses that it tells; started when it should have answered there."""
         began = trio.current_time()
-        places: tuple[SockAddress, ...] = ()
+        places: tuple[Target, ...] = ()
         with trio.move_on_after(IDENTIFY):
             places = public_targets((await identified(circuit)).addresses, self._own())
         head_start = HEAD_START + trio.current_time() - began if places else 0.0
@@ -244,11 +246,12 @@ class HolePunching:
         self, peer_id: ID, agreed: Synchronised, own: tuple[bytes, ...], *, is_client: bool
     ) -> None:
         places, hole = targets(agreed.addresses, own), self._hole(peer_id)
-        with hole.expecting(places, is_client=is_client), trio.move_on_at(agreed.at + ATTEMPT):
-            await trio.sleep_until(agreed.at)
+        with trio.move_on_at(agreed.at + ATTEMPT):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(partial(hole.punch, places, is_client=is_client))
-                await trio.sleep(agreed.round_trip)  # the peer's NAT is open for our address by now
+                nursery.start_soon(partial(hole.punch, places, agreed.at, is_client=is_client))
+                await trio.sleep_until(
+                    agreed.at + agreed.round_trip
+                )  # the peer's NAT is open for our address by now
                 await hole.dial(places)
 
     # -- the responder --------------------------------------------------------------------------------------------
@@ -269,9 +272,9 @@ class HolePunching:
         try:
             with self._until_met(peer_id):
                 agreed = await respond(stream, own)
-                hole, places = self._hole(stream.muxed_conn.peer_id), targets(agreed.addresses, own)
-                with hole.expecting(places, is_client=True), trio.move_on_after(ATTEMPT):
-                    await hole.punch(places, is_client=True)
+                with trio.move_on_after(ATTEMPT):
+                    hole = self._hole(stream.muxed_conn.peer_id)
+                    await hole.punch(targets(agreed.addresses, own), agreed.at, is_client=True)
         except ExchangeError as error:
             _log.debug("%s does not punch: %s", peer_id, error)
         except Exception:  # noqa: BLE001  a task boundary

@@ -170,13 +170,14 @@ class OwnReachability:
 
     def _ask(self, dial_backs: DialBacks, nursery: trio.Nursery) -> None:
         """Ask what is to be asked now about the addresses that we have now."""
-        own = {str(address.ip) for address in interface_addresses()}
+        own = {address.ip for address in interface_addresses()}
         # Not all that is announced: what follows from the answers is among it, and would never be dropped.
         texts = (*self._mapped(), *self._host.observed.addresses, *dialable(self._host.listening))
         found = dict.fromkeys(place for text in texts if (place := place_at(text)) is not None)
-        places = [place for place in found if reach_of(place) >= self._least][:MAX_PLACES]
+        tcp = [place for place in found if target_of(place).transport == "tcp"]
+        places = [place for place in tcp if reach_of(place) >= self._least][:MAX_PLACES]
         self._findings = {
-            place: self._findings.get(place) or Findings(is_own=target_of(place)[0] in own)
+            place: self._findings.get(place) or Findings(is_own=target_of(place).ip in own)
             for place in places
         }
         servers = sorted(self._servers, key=lambda server: server not in self._preferred)

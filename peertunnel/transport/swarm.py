@@ -113,6 +113,9 @@ class Network(Swarm):
             await connection.close()
             return
         neighbours.add(connection)
+        remote = connection.get_remote_address()
+        if remote is not None and self._crossing.get(remote[:2], (None, False))[0] == connection.peer_id:
+            connection.way = PUNCHED
         try:
             await self.take_in(connection, "inbound")
         except UpgradeError:

@@ -3,7 +3,7 @@
 import pytest
 from multiaddr import Multiaddr
 
-from peertunnel.transport.candidates import MAX_TARGETS, offered, public_targets, targets
+from peertunnel.transport.candidates import MAX_TARGETS, Target, offered, public_targets, targets
 
 PEER = "/p2p/12D3KooWHHzSeKaY8xuZVzkLbKFfvNgPPeKhFBGrMbNzbm5akpqu"
 
@@ -24,7 +24,7 @@ MACHINE = told("/ip4/127.0.0.1/tcp/2")
         ([], ["/ip4/127.0.0.1/tcp/2" + PEER, "/ip4/10.0.0.5/tcp/2" + PEER], [1]),
         ([], ["/ip4/127.0.0.1/tcp/2"], [0]),
         ([], ["/ip4/10.0.0.5/tcp/2", "/ip6/2606:4700::5/tcp/2"], [1, 0]),
-        ([], ["/ip4/5.5.5.5/tcp/1" + PEER + "/p2p-circuit", "/ip4/5.5.5.6/udp/1/quic-v1"], []),
+        ([], ["/ip4/5.5.5.5/tcp/1" + PEER + "/p2p-circuit", "/ip4/5.5.5.6/udp/1/quic"], []),
         (["/ip4/5.5.5.5/tcp/1"], ["/ip4/5.5.5.5/tcp/1" + PEER], [0]),
     ],
     ids=["nat", "lan", "machine", "public first", "no tcp", "once"],
@@ -48,7 +48,7 @@ def test_what_is_offered(observed: list[str], own: list[str], expected: list[int
             ["/ip4/169.254.1.1/tcp/8", "/ip4/0.0.0.0/tcp/8", "/ip4/224.0.0.1/tcp/8", "/ip6/fe80::1/tcp/8"],
             [],
         ),
-        (PUBLIC, ["/dns4/example.org/tcp/7", "/ip4/6.6.6.6/udp/7/quic-v1", "/ip4/6.6.6.6/tcp/0"], []),
+        (PUBLIC, ["/dns4/example.org/tcp/7", "/ip4/6.6.6.6/udp/7/quic", "/ip4/6.6.6.6/tcp/0"], []),
     ],
     ids=[
         "another network",
@@ -64,11 +64,13 @@ def test_what_is_offered(observed: list[str], own: list[str], expected: list[int
 def test_what_is_tried(
     ours: tuple[bytes, ...], theirs: list[str], expected: list[tuple[str, int] | tuple[str, int, int, int]]
 ) -> None:
-    assert targets(told(*theirs), ours) == tuple(expected)
+    assert targets(told(*theirs), ours) == tuple(Target("tcp", address) for address in expected)
 
 
 def test_what_is_no_address_is_passed_over() -> None:
-    assert targets([b"", b"\xff", b"\x04\x05", *told("/ip4/6.6.6.6/tcp/7")], PUBLIC) == (("6.6.6.6", 7),)
+    assert targets([b"", b"\xff", b"\x04\x05", *told("/ip4/6.6.6.6/tcp/7")], PUBLIC) == (
+        Target("tcp", ("6.6.6.6", 7)),
+    )
 
 
 def test_a_peer_that_names_too_many_is_tried_at_a_few() -> None:
@@ -78,5 +80,20 @@ def test_a_peer_that_names_too_many_is_tried_at_a_few() -> None:
 
 def test_where_a_public_peer_may_be() -> None:
     known = ["/ip4/6.6.6.6/tcp/7" + PEER, "/ip4/192.168.1.6/tcp/8" + PEER, "/ip4/5.5.5.5/tcp/9" + PEER]
-    assert public_targets(known, PUBLIC) == (("6.6.6.6", 7), ("5.5.5.5", 9))
-    assert public_targets(known, LAN) == (("6.6.6.6", 7), ("5.5.5.5", 9))
+    assert public_targets(known, PUBLIC) == (Target("tcp", ("6.6.6.6", 7)), Target("tcp", ("5.5.5.5", 9)))
+    assert public_targets(known, LAN) == (Target("tcp", ("6.6.6.6", 7)), Target("tcp", ("5.5.5.5", 9)))
+
+
+def test_quic_is_offered_and_tried_too() -> None:
+    quic = "/ip4/5.5.5.5/udp/1/quic-v1"
+    assert offered([quic], []) == told(quic)
+    assert targets(told("/ip4/6.6.6.6/udp/7/quic-v1"), PUBLIC) == (Target("quic", ("6.6.6.6", 7)),)
+
+
+def test_a_port_that_the_nat_keeps_is_offered_over_tcp_too() -> None:
+    """Two that meet a relay over QUIC know no mapping for TCP, and UDP may be blocked at one of them."""
+    own = ["/ip4/10.0.0.5/tcp/4001", "/ip4/10.0.0.5/udp/4001/quic-v1"]
+    seen = "/ip4/5.5.5.5/udp/4001/quic-v1"
+    assert offered([seen], own) == told(seen, "/ip4/5.5.5.5/tcp/4001", *own)
+    other = "/ip4/5.5.5.5/udp/4002/quic-v1"
+    assert offered([other], own) == told(other, *own)

@@ -1,19 +1,17 @@
 """Dials leave from the port that we listen on, and what peers tell of it is remembered while they are there."""
 
 import socket
-from typing import TYPE_CHECKING
+from functools import partial
 
 import pytest
 import trio
 
 from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
+from peertunnel.transport.candidates import Target
 from peertunnel.transport.hole import Hole
 from peertunnel.transport.tcp import connect
 from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
 
 
 def port_of(host: Host) -> int:
@@ -58,21 +56,11 @@ async def test_two_that_dial_each_other_in_a_punch_agree_who_is_the_client() -> 
         open_host(Identity.ephemeral(), LOOPBACK) as client,
         trio.open_nursery() as nursery,
     ):
-
-        async def punch(host: Host, other: Host, is_client: bool, task_status: "TaskStatus[None]") -> None:
-            hole, places = (
-                Hole(host.network, nursery, other.library.get_id()),
-                [("127.0.0.1", port_of(other))],
+        for host, other, is_client in ((server, client, False), (client, server, True)):
+            hole = Hole(host.network, None, nursery, other.library.get_id())
+            nursery.start_soon(
+                partial(hole.punch, [Target("tcp", ("127.0.0.1", port_of(other)))], 0.0, is_client=is_client)
             )
-            with hole.expecting(places, is_client=is_client):
-                task_status.started()
-                await both_expect.wait()
-                await hole.punch(places, is_client=is_client)
-
-        both_expect = trio.Event()
-        await nursery.start(punch, server, client, False)
-        await nursery.start(punch, client, server, True)
-        both_expect.set()
         await until(lambda: server.connections(client.peer_id) and client.connections(server.peer_id))
         nursery.cancel_scope.cancel()
         (connection,) = client.connections(server.peer_id)

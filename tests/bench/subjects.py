@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from peertunnel.transport.quic import why_not
 from tests.bench.programs import find, free_port, program
 from tests.bench.ssh import ssh
 from tests.bench.tunnel import Tunnel
@@ -49,15 +50,26 @@ def _peers(provide: list[str], consume: list[str], target: str, folder: Path) ->
             yield Tunnel(local, (provider.pid, consumer.pid))
 
 
-def _pt() -> Subject:
-    pt = Path(sysconfig.get_path("scripts")) / "pt"
-    shared = [str(pt), "--json", "--no-mdns", "--no-dht", "--p2p-listen", "/ip4/127.0.0.1/tcp/0"]
+_PT = Path(sysconfig.get_path("scripts")) / "pt"
+_UNBATCHED = (
+    "import sys; from peertunnel.transport.quic import udp; udp._IS_LINUX = False; "
+    "from peertunnel.cli.main import main; sys.exit(main())"
+)
+
+
+def _pt(name: str, transport: str, place: str, command: tuple[str, ...] = (str(_PT),)) -> Subject:
+    shared = [*command, "--json", "--no-mdns", "--no-dht", "--transport", transport]
+    shared += ["--p2p-listen", f"/ip4/127.0.0.1/{place}"]
     provide, consume = [*shared, "tcp", "--id", _ID], [*shared, "bind", "--id", _ID, "--port", "0"]
     return Subject(
-        "pt",
-        functools.partial(_peers, provide, consume),
-        lambda: None if pt.exists() else f"pt is not installed beside {sys.executable}",
+        name, functools.partial(_peers, provide, consume), functools.partial(_not_installed, transport)
     )
+
+
+def _not_installed(transport: str) -> str | None:
+    if not _PT.exists():
+        return f"pt is not installed beside {sys.executable}"
+    return why_not() if transport == "quic" else None
 
 
 def _foreign(name: str, recipe: Recipe, transport: str, drops: bool = False) -> Subject:
@@ -101,9 +113,14 @@ def _direct(target: str, _folder: Path) -> Iterator[Tunnel]:
     yield Tunnel(target, ())
 
 
-PT = _pt()
+PT = _pt("pt", "tcp", "tcp/0")
+PT_QUIC = _pt("pt, QUIC", "quic", "udp/0/quic-v1")
+# As on systems whose sockets take and give one datagram at a time.
+PT_QUIC_UNBATCHED = _pt("pt, QUIC, unbatched", "quic", "udp/0/quic-v1", (sys.executable, "-c", _UNBATCHED))
 GO_NOISE = _foreign("Go, Noise", GO, "noise")
 GO_TLS = _foreign("Go, TLS", GO, "tls")
+GO_QUIC = _foreign("Go, QUIC", GO, "quic")
+RUST_QUIC = _foreign("Rust, QUIC", RUST, "quic", drops=True)
 RUST_NOISE = _foreign("Rust, Noise", RUST, "noise", drops=True)  # as libp2p-stream does
 _SSH_TOOLS = ("ssh", "sshd", "ssh-keygen")
 SSH = Subject("ssh -L", functools.partial(ssh, None), functools.partial(_installed, *_SSH_TOOLS))
@@ -115,5 +132,7 @@ SSH_GCM = Subject(
 SOCAT = Subject("socat, two hops", _socat, functools.partial(_installed, "socat"))
 DIRECT = Subject("direct TCP", _direct)
 
-ALL = (PT, GO_NOISE, GO_TLS, RUST_NOISE, SSH, SSH_GCM, SOCAT, DIRECT)
+TCP = (PT, GO_NOISE, GO_TLS, RUST_NOISE, SSH, SSH_GCM, SOCAT, DIRECT)
+QUIC = (PT_QUIC, PT_QUIC_UNBATCHED, GO_QUIC, RUST_QUIC)
+ALL = (*TCP, *QUIC)
 QUICK = (PT, GO_NOISE, DIRECT)

@@ -107,6 +107,7 @@ IDLE = Metric("idle", Unit.MIB)
 PEAK = Metric("peak", Unit.MIB)
 MANY = Metric("with 1,000 idle tunnels", Unit.MIB)
 ECHO_P50 = Metric("echo p50", Unit.MICROSECONDS)
+TUNNELS = Metric("tunnels, 16 at a time", Unit.PER_S)
 
 
 def full(mib: int) -> tuple[Workload, ...]:

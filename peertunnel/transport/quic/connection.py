@@ -217,16 +217,22 @@ class QuicConnection(MuxedConnection):
             self._endpoint.flush()
 
     def _write(self, flow: _Flow, data: Buffer) -> None:
-        """Have the engine take data; what it doesn't take is kept, and closes the window."""
-        taken = self._engine.write(self.number, flow.stream.stream_id, data)
-        if taken is None:
-            flow.unsent, flow.is_full = b"", False
-            if not flow.is_over:
-                self._aborted(flow)
-        elif taken < len(data):
-            flow.unsent, flow.is_full = bytes(memoryview(data)[taken:]), True
-        else:
-            flow.unsent, flow.is_full = b"", False
+        """Have the engine take data until it says that it takes no more; the rest is kept, and closes the window.
+
+        Only where it has said so does it tell when there is room again.
+        """
+        rest = memoryview(data)
+        while rest:
+            taken = self._engine.write(self.number, flow.stream.stream_id, rest)
+            if taken is None:
+                flow.unsent, flow.is_full = b"", False
+                if not flow.is_over:
+                    self._aborted(flow)
+                return
+            if not taken:
+                break
+            rest = rest[taken:]
+        flow.unsent, flow.is_full = bytes(rest), bool(rest)
 
     def _write_on(self, stream_id: int) -> None:
         flow = self._flows.get(stream_id)

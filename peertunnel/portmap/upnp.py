@@ -4,7 +4,7 @@ import ipaddress
 import random
 from typing import ClassVar
 
-import httpx
+import httpx  # executed when a router is asked, see peertunnel.deferred
 import trio
 
 from peertunnel.portmap.gateway import Gateway
@@ -25,7 +25,7 @@ class UpnpRouter:
 
     name: ClassVar[str] = "UPnP"
 
-    def __init__(self, client: httpx.AsyncClient, service: igd.Service, own: ipaddress.IPv4Address) -> None:
+    def __init__(self, client: "httpx.AsyncClient", service: igd.Service, own: ipaddress.IPv4Address) -> None:
         self._client = client
         self._service = service
         self._own = own
@@ -142,7 +142,7 @@ def _granted(answer: igd.Returned) -> int:
         raise NoAnswer(str(error)) from error
 
 
-def _client(own: ipaddress.IPv4Address) -> httpx.AsyncClient:
+def _client(own: ipaddress.IPv4Address) -> "httpx.AsyncClient":
     """No proxy stands between us and the router, and none of its answers is worth unpacking."""
     transport = httpx.AsyncHTTPTransport(local_address=str(own))
     return httpx.AsyncClient(
@@ -151,7 +151,7 @@ def _client(own: ipaddress.IPv4Address) -> httpx.AsyncClient:
 
 
 async def _fetch(
-    client: httpx.AsyncClient,
+    client: "httpx.AsyncClient",
     method: str,
     url: str,
     headers: dict[str, str] | None = None,

@@ -1,5 +1,8 @@
 """How hard ids are to guess."""
 
+import subprocess
+import sys
+
 import pytest
 
 from peertunnel.strength import WEAK, WORDS, bits_of_words, estimate, new_id, weakness
@@ -29,3 +32,10 @@ def test_words_are_worth_no_more_than_there_are() -> None:
 def test_every_new_id_is_another_one() -> None:
     assert len({new_id() for _ in range(100)}) == 100
     assert new_id(7).count("-") == 6
+
+
+def test_an_id_of_ours_is_judged_without_the_dictionaries() -> None:
+    judge = "import sys; from peertunnel.strength import new_id, weakness; assert weakness(new_id()) is None"
+    subprocess.run([sys.executable, "-c", f"{judge}; assert 'zxcvbn' not in sys.modules"], check=True)
+    repeated = "-".join([new_id(1)] * 6)
+    assert weakness(repeated) is not None

@@ -14,6 +14,7 @@ _FIRST = "Name a pt relay on the internet with --via, or two in different places
 _SECOND = "Name another pt relay in another place with --via."
 _RUN_ONE = "Run pt relay on a public machine, and name it with --via."
 _CGNAT = "ask the provider for a public address, or use IPv6 or a relay."
+_SWITCH_ON = "Switch UPnP or NAT-PMP on in the router, if it is yours."
 _COMERS = {
     Filtering.INDEPENDENT: "strangers are let in",
     Filtering.ADDRESS: "only addresses that were called are let in",
@@ -120,12 +121,12 @@ def port_mapping(facts: Facts) -> Checked:
         return _warning("port-mapping", f"{vain[0].protocol} maps in vain: {vain[0].why_not}", advice)
     if facts.has_public(4):
         return _ok("port-mapping", "not needed: this machine has a public address")
-    why_nots = [status.why_not for status in facts.mappings if status.why_not]
-    finding = why_nots[0] if why_nots else "the router has not answered in time"
-    if NOBODY in why_nots or not why_nots:
-        return _warning("port-mapping", finding, "Switch UPnP or NAT-PMP on in the router, if it is yours.")
-    advice = f"If the router's own address is not public (CGNAT), {_CGNAT}"
-    return _warning("port-mapping", finding, advice)
+    why_not = next((status.why_not for status in facts.mappings if status.why_not), "")
+    if not why_not:
+        return _warning("port-mapping", "the router has not answered in time", _SWITCH_ON)
+    is_silent = why_not.startswith(NOBODY)
+    advice = _SWITCH_ON if is_silent else f"If the router's own address is not public (CGNAT), {_CGNAT}"
+    return _warning("port-mapping", why_not, advice)
 
 
 def _mapped(facts: Facts, place: str) -> Checked:

@@ -16,7 +16,7 @@ from tests.nat.recorded import recorded
 PT = (sys.executable, "-m", "peertunnel", "--json")
 WAIT = "25"  # seconds: an interpreter each, on a machine that does something else
 END_SECONDS = 90.0
-AT_ONCE = 5
+AT_ONCE = 3  # that start; then they wait more than they work
 RELAYS = ("relay", "other")
 NATS = {
     "none": Nat("none"),
@@ -71,11 +71,17 @@ async def relays(lab: Lab, folder: Path) -> AsyncIterator[list[str]]:
         yield options
 
 
-async def examine(lab: Lab, name: str, options: list[str], folder: Path) -> Checks:
+async def examine(
+    lab: Lab, name: str, options: list[str], folder: Path, attention: trio.CapacityLimiter
+) -> Checks:
     """Run the doctor on a machine, and give its checks; of the two relays the last."""
     asking = ["--portmap"] if name in ASKING else []
     words = [*PT, "--no-mdns", "--wait", WAIT, *asking, *options, "doctor"]
-    async with recorded(lab.host(name).command(*words), folder / name) as doctor:
+    async with AsyncExitStack() as stack:
+        async with attention:
+            command = lab.host(name).command(*words)
+            doctor = await stack.enter_async_context(recorded(command, folder / name))
+            await doctor.event("check")
         await doctor.event("check", END_SECONDS, check="tunnels")
         assert await doctor.process.wait() == 0, str(doctor)
         return {it.fields["check"]: it.fields for it in doctor.past("check")}
@@ -91,8 +97,8 @@ async def test_every_router_is_named_for_what_it_does(tmp_path: Path) -> None:
     ):
 
         async def run(name: str) -> None:
-            async with attention:
-                found[name] = await examine(lab, name, options[:2] if name == ALONE else options, tmp_path)
+            named = options[:2] if name == ALONE else options
+            found[name] = await examine(lab, name, named, tmp_path, attention)
 
         for name in (*NATS, ALONE):
             nursery.start_soon(run, name)

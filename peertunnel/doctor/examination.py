@@ -95,6 +95,7 @@ class Examination:
         self._quiet = quiet
         self._servers: list[Server] = []
         self._visited = trio.Event()
+        self._counted = trio.Event()
         self._calls: trio.Nursery
         self._patience = config.wait * VISIT
         named = [split_address(text) for text in config.relays]
@@ -222,15 +223,22 @@ class Examination:
     # -- by the node ----------------------------------------------------------------------------------------------
 
     async def _count_dht(self) -> None:
-        for source in self._node.sources:
-            if isinstance(source, Dht):
-                self.facts.is_dht_server = source.is_server
-                since = math.inf
-                while trio.current_time() < since + DHT_SETTLES:
-                    if source.size != self.facts.dht_nodes:
-                        self.facts.dht_nodes = source.size
-                        since = trio.current_time() if source.size else math.inf
-                    await trio.sleep(_LOOK)
+        """Count the nodes that have answered, once there are no more for a while."""
+        try:
+            for source in self._node.sources:
+                if isinstance(source, Dht):
+                    await self._settle(source)
+        finally:
+            self._counted.set()
+
+    async def _settle(self, dht: Dht) -> None:
+        self.facts.is_dht_server = dht.is_server
+        since = math.inf
+        while trio.current_time() < since + DHT_SETTLES:
+            if dht.size != self.facts.dht_nodes:
+                self.facts.dht_nodes = dht.size
+                since = trio.current_time() if dht.size else math.inf
+            await trio.sleep(_LOOK)
 
     async def _try(self, peer_id: str) -> None:
         relay, places = self.facts.relays[peer_id], self._named[peer_id]
@@ -238,10 +246,7 @@ class Examination:
 
     async def _find_relays(self) -> None:
         """Try the nearest relays among the peers that the node has met, where it looks for any."""
-        if not self._config.dht:
-            return
-        await self._visited.wait()
-        await self._count_dht()
+        await self._counted.wait()
 
         async def attempt(peer_id: str, places: tuple[str, ...]) -> None:
             relay = await try_relay(self._node.host, Relay(peer_id, is_named=False), places)

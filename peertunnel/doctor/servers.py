@@ -46,9 +46,11 @@ class Server:
         return DIAL_REQUEST in self.protocols
 
     def of_version(self, version: int) -> list[str]:
-        """Give where it is by TCP and an IP version, or by a name that may lead there."""
+        """Give where it is by an IP version, or by a name that may lead there."""
         names = ("ip6", "dns6") if version == 6 else ("ip4", "dns4", "dns")
-        return [place for place in self.places if place.split("/")[1] in names and "/tcp/" in place]
+        return [
+            place for place in self.places if place.split("/")[1] in names and "/p2p-circuit" not in place
+        ]
 
     def sees_the_world(self, version: int) -> bool:
         """Return whether it is connected by an IP version, and from a public address."""
@@ -99,7 +101,7 @@ async def visit(host: Host, server: Server, within: float) -> list[Sighting]:
     seen: list[Sighting] = []
 
     async def call(version: int) -> None:
-        if not (places := server.of_version(version)):
+        if version in server.connections or not (places := server.of_version(version)):
             return
         try:
             connection = await host.dial(server.peer_id, places, within)
@@ -111,6 +113,7 @@ async def visit(host: Host, server: Server, within: float) -> list[Sighting]:
     async with trio.open_nursery() as nursery:
         for version in (4, 6):
             nursery.start_soon(call, version)
+    await call(6)  # one that was named by IPv4 may have told by now that it has IPv6
     return seen
 
 

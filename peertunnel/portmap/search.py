@@ -13,6 +13,7 @@ from peertunnel.portmap.upnp import UpnpRouter
 
 _BETTER = 0.25  # seconds that a better protocol may come behind a worse one
 _RANK = (PcpRouter.name, NatPmpRouter.name, UpnpRouter.name)  # PCP and NAT-PMP end leases that nobody renews
+NOBODY = "no router here answers"  # is how the reason begins where none has refused
 
 Find = Callable[[], Awaitable[Router]]
 Try = Callable[[Router], Awaitable[bool]]
@@ -41,7 +42,7 @@ async def find_router(gateway: Gateway, secret: bytes, grants: Try) -> tuple[Rou
             nursery.cancel_scope.cancel()
     finally:
         await _close_all(routers)
-    return chosen, "; ".join(refusals) or f"no router here answers to {', '.join(finds)}"
+    return chosen, "; ".join(refusals) or f"{NOBODY} to {', '.join(finds)}"
 
 
 async def _find(name: str, find: Find, found: "trio.MemorySendChannel[Router]", refusals: list[str]) -> None:

@@ -57,6 +57,7 @@ class PathChanged(Event):
     """The best way to a peer is another one now.
 
     rtt_ms: its round trip in milliseconds, if measured. limit_bytes, limit_seconds: what a relay still carries, each way.
+    transport: "tcp" or "quic"; with a relay, what leads to it.
     """
 
     kind: ClassVar[str] = "path"
@@ -65,6 +66,7 @@ class PathChanged(Event):
     rtt_ms: float | None
     limit_bytes: int | None = None
     limit_seconds: float | None = None
+    transport: Literal["tcp", "quic"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

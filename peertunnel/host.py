@@ -243,9 +243,14 @@ class Host:
         self.network_changed.set()
         self.network_changed = trio.Event()
         self.reservations.retry()
+        await self.check()
+
+    async def check(self, spared: str = "") -> None:
+        """Close the connections whose peers don't answer at once, but for those to one peer (by its id)."""
         async with trio.open_nursery() as nursery:
             for connection in self.all_connections():
-                nursery.start_soon(_check, connection)
+                if str(connection.peer_id) != spared:
+                    nursery.start_soon(_check, connection)
 
     # -- peers ----------------------------------------------------------------------------------------------------
 

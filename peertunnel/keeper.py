@@ -4,7 +4,11 @@
 2. Whatever other connection to the same provider stands later, punched, dialled by it or by us, joins when it is proven.
 3. While only a relay leads there, its direct addresses are tried, too; while the relay cuts circuits at a limit, a new
    one is ready before the old one is used up.
+4. While tunnels are opened, the provider is pinged. If it is silent, it is sought again while the connection may recover.
 """
+
+from contextlib import suppress
+from dataclasses import replace
 
 import trio
 
@@ -14,6 +18,7 @@ from peertunnel.node import GO_TUNNEL, TUNNEL, Node
 from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
 from peertunnel.protocols.yamux import MAX_STREAMS
+from peertunnel.streams import Unavailable
 from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.identify import identified, request
@@ -21,6 +26,8 @@ from peertunnel.transport.identify import identified, request
 DIRECT_PAUSES = (0.0, 60.0, 300.0, 900.0)  # seconds before a provider's direct addresses are tried again
 DIAL_TIMEOUT = 5.0  # seconds for one try
 RENEWAL = 20.0  # seconds before the end of a circuit at which the next one is opened
+SILENCE = 2.0  # seconds for the provider to answer a ping: a round trip and two retransmissions
+CHECK_INTERVAL = 1.0  # seconds from a check to the next
 _LOOK = 0.5  # seconds between looks at what is left of a circuit
 
 
@@ -44,6 +51,7 @@ class Keeper:
         self._agent: str | None = None  # None until the peer has said what it is
         self._asked = trio.Event()
         self._found = trio.Event()
+        self._wanted = trio.Event()
         self._protocols: frozenset[str] = frozenset()
         self.was_refused = False
 
@@ -61,6 +69,7 @@ class Keeper:
                 nursery.start_soon(self._join, paths, str(connection.peer_id))
                 nursery.start_soon(self._try_directly, paths)
                 nursery.start_soon(self._renew, paths)
+                nursery.start_soon(self._check, paths)
                 nursery.start_soon(paths.retire)
                 await paths.follow()
                 nursery.cancel_scope.cancel()
@@ -130,6 +139,37 @@ class Keeper:
                     continue
                 await self._prove(paths, connection)
 
+    async def _check(self, paths: Paths) -> None:
+        """See to it that a provider which has fallen silent is sought, until cancelled."""
+        while True:
+            self._wanted = trio.Event()
+            await self._wanted.wait()
+            if (best := paths.best) is None:
+                continue
+            with trio.move_on_after(SILENCE) as patience:
+                await _ping(best)
+            if patience.cancelled_caught:
+                paths.doubt(best)
+                await self._seek(paths, best)
+                paths.doubt(None)
+            await trio.sleep(CHECK_INTERVAL)
+
+    async def _seek(self, paths: Paths, silent: MuxedConnection) -> None:
+        """Find another way to a silent provider, unless it speaks again, or is lost, before."""
+        wanted = replace(self._service, peer_id=str(silent.peer_id))
+        async with trio.open_nursery() as nursery:
+
+            async def hear() -> None:
+                await _ping(silent)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(hear)
+            nursery.start_soon(
+                self._node.host.check, str(silent.peer_id)
+            )  # the way to our relays may be dead, too
+            paths.add(await self._node.meet(wanted, self._emit, self._note_refusal))
+            await silent.event_closed.wait()
+
     # -- for tunnels ----------------------------------------------------------------------------------------------
 
     @property
@@ -143,6 +183,7 @@ class Keeper:
             await self._found.wait()
             assert self._paths is not None
             best, changed = self._paths.best, self._paths.changed
+            self._wanted.set()
             if best is not None and self._node.may_carry(best):
                 if self.is_ours:
                     best.bears(MAX_STREAMS)
@@ -162,6 +203,7 @@ class Keeper:
         if best is None or not self.is_ours or TUNNEL not in self._protocols:
             return None
         best.bears(MAX_STREAMS)
+        self._wanted.set()
         return best if best.opens_at_once() and self._node.may_carry(best) else None
 
     async def drops_streams(self) -> bool:
@@ -176,3 +218,9 @@ class Keeper:
     def is_ours(self) -> bool:
         """Whether the provider is known to be a peertunnel."""
         return (self._agent or "").startswith("peertunnel/")
+
+
+async def _ping(connection: MuxedConnection) -> None:
+    """Wait for a sign of life, or the end of the connection."""
+    with suppress(Unavailable):
+        await connection.ping()

@@ -57,6 +57,7 @@ class _Candidate:
     addresses: tuple[str, ...]
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     news: trio.Event = field(default_factory=trio.Event)
+    more: trio.Event = field(default_factory=trio.Event)  # addresses; replaced each time
     has_failed: bool = False
 
 
@@ -115,8 +116,12 @@ class Meeting:
                 if known is not None:
                     # What was told last is tried first; what was given before may still be right.
                     merged = dict.fromkeys((*addresses, *known.addresses))
+                    has_more = not merged.keys() <= set(known.addresses)
                     known.addresses = tuple(merged)[:MAX_ADDRESSES]
                     known.news.set()
+                    if has_more:
+                        known.more.set()
+                        known.more = trio.Event()
                 elif self._has_room():
                     self._candidates[found.peer_id] = _Candidate(addresses[:MAX_ADDRESSES])
                     nursery.start_soon(self._try_on, found.peer_id)
@@ -141,7 +146,7 @@ class Meeting:
                 if self._wants(peer_id):
                     try:
                         async with self._tries:
-                            await self._try(peer_id, candidate.addresses)
+                            await self._try(peer_id, candidate)
                         absent, refused = FIRST_PAUSE, REFUSED_PAUSE
                     except NotFound:
                         pause, absent = absent, min(2 * absent, self._last_pause)
@@ -154,9 +159,9 @@ class Meeting:
                     await candidate.news.wait()
                     absent = FIRST_PAUSE
 
-    async def _try(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+    async def _try(self, peer_id: str, candidate: _Candidate) -> None:
         """Dial a candidate, and have it prove itself; raises NotFound and Refused."""
-        connection = await self._host.dial(peer_id, addresses, DIAL_TIMEOUT)
+        connection = await self._dial(peer_id, candidate)
         is_met = False
         try:
             await self._prover.prove(connection)
@@ -165,3 +170,27 @@ class Meeting:
             if not is_met:
                 with trio.CancelScope(shield=True):
                     await connection.close()
+
+    async def _dial(self, peer_id: str, candidate: _Candidate) -> MuxedConnection:
+        """Dial a candidate, and from anew as soon as more addresses of it are told; raises NotFound."""
+        outcome: MuxedConnection | NotFound | None = None
+        while outcome is None:
+            with trio.CancelScope() as attempt:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_when, candidate.more, attempt)
+                    outcome = await self._outcome(peer_id, candidate.addresses)
+                    nursery.cancel_scope.cancel()
+        if isinstance(outcome, NotFound):
+            raise outcome
+        return outcome
+
+    async def _outcome(self, peer_id: str, addresses: tuple[str, ...]) -> MuxedConnection | NotFound:
+        try:
+            return await self._host.dial(peer_id, addresses, DIAL_TIMEOUT)
+        except NotFound as error:
+            return error  # not to leave the nursery as a group
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

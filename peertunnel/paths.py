@@ -1,5 +1,7 @@
 """The ways to one peer: which of them carries new tunnels, and what people are told of it."""
 
+from typing import Literal
+
 import trio
 
 from peertunnel.events import Emit, PathChanged
@@ -23,6 +25,7 @@ class Paths:
         self._peer_id = peer_id
         self._emit = emit
         self._connections: list[MuxedConnection] = []
+        self._doubted: MuxedConnection | None = None
 
     def __contains__(self, connection: MuxedConnection) -> bool:
         return connection in self._connections
@@ -37,7 +40,12 @@ class Paths:
     def best(self) -> MuxedConnection | None:
         """The connection for new tunnels: a direct one before a relayed one, and the latest of limited ones."""
         self._connections = [c for c in self._connections if not c.event_unavailable.is_set()]
-        return min(self._connections, key=_rank, default=None)
+        return min(self._connections, key=lambda c: (c is self._doubted, *_rank(c)), default=None)
+
+    def doubt(self, connection: MuxedConnection | None) -> None:
+        """Prefer whatever else there is to a connection whose peer is silent; None when it has spoken again."""
+        self._doubted = connection
+        self.tell()
 
     def tell(self) -> None:
         """Wake whoever waits for a change."""
@@ -78,7 +86,10 @@ class Paths:
         with trio.move_on_after(_MEASURING):
             await connection.measured()
         round_trip = None if connection.round_trip is None else connection.round_trip * 1000
-        self._emit(PathChanged(self._peer_id, connection.way.kind, round_trip, *left(connection)))
+        place = str(connection.get_transport_addresses()[0])
+        transport: Literal["tcp", "quic"] = "quic" if "/quic-v1" in place else "tcp"
+        kind = connection.way.kind
+        self._emit(PathChanged(self._peer_id, kind, round_trip, *left(connection), transport))
 
 
 def left(connection: MuxedConnection) -> tuple[int | None, float | None]:

@@ -29,6 +29,7 @@ from peertunnel.transport.stream import MuxedStream
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
+SUCCESSION = 1.0  # seconds for the connection of a peer that has reserved on another one to prove alive
 HANDSHAKE = 10.0  # seconds for a request, and for the destination's answer; go-libp2p waits 30 and 60
 MAX_ASKING = 1024  # streams on which a peer has yet to ask, or waits for an answer
 MAX_ASKING_PER_PEER = 32  # of them by one peer
@@ -153,6 +154,9 @@ class RelayServer:
         self._forget()
         peer_id, remote = str(connection.peer_id), connection.get_remote_address()
         self.book.reserve(peer_id, network_of(remote[0]) if remote else "", trio.current_time())
+        before = self._reserved.get(peer_id)
+        if before is not None and before is not connection:
+            self._host.nursery.start_soon(_check, before)
         self._let_go(peer_id)
         self._reserved[peer_id] = connection
         connection.kept += 1
@@ -212,6 +216,17 @@ class RelayServer:
 
     def _limit_of(self, *connections: MuxedConnection) -> Limit | None:
         return None if any(map(self._is_trusted, connections)) else self._limit
+
+
+async def _check(connection: MuxedConnection) -> None:
+    """Close a connection that its peer has perhaps replaced because it is dead: calls that wait on it fail at once then."""
+    with trio.move_on_after(SUCCESSION) as patience:
+        try:
+            await connection.ping()
+        except MuxedConnError:
+            return
+    if patience.cancelled_caught:
+        await connection.close()
 
 
 async def _call(connection: MuxedConnection, caller: str, limit: Limit | None) -> MuxedStream:

@@ -20,6 +20,7 @@ from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, CircuitRefused
 from peertunnel.protocols.circuit.client import Reservation, read_reservation, reserve
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.streams import Unavailable
 from peertunnel.transport.addresses import is_public
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.requests import read_message
@@ -29,6 +30,8 @@ WANTED = 2  # relays at a time; go-libp2p's autorelay default
 MAX_OFFERED = 32  # relays that are remembered
 MAX_ADDRESSES = 4  # of one relay that we announce
 TIMEOUT = 10.0  # seconds for a relay to be reached, and again to answer
+PING_INTERVAL = 3.0  # seconds between signs of life from a relay
+SILENCE = 3.0  # seconds without one, after which it is lost: a round trip and two retransmissions
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0  # seconds until a relay is tried again, doubling
 _LEAST, _MOST = 10.0, 3600.0  # seconds until a renewal: clocks differ, and a relay may promise anything
 
@@ -145,7 +148,7 @@ class Reservations:
                     relay.pause = _FIRST_PAUSE
                     renewal = max(_LEAST, min(_MOST, reservation.expires_at - time.time()) / 2)
                     with trio.move_on_after(renewal):
-                        await connection.event_unavailable.wait()
+                        await _watch(connection)
                         break
         except (RequestError, CircuitRefused):
             pass  # it is tried again, and another one meanwhile
@@ -180,6 +183,21 @@ async def reserve_at(connection: MuxedConnection, own_id: str) -> Reservation:
         raise RequestError(f"{relay} did not answer in time") from error
     except (RemoteProtocolError, MuxedConnError, MuxedStreamError) as error:
         raise RequestError(f"{relay} did not answer: {error}") from error
+
+
+async def _watch(connection: MuxedConnection) -> None:
+    """Wait until a relay is lost: who can't be called must know it sooner than a tunnel that stalls."""
+    while not connection.event_unavailable.is_set():
+        with trio.move_on_after(SILENCE) as patience:
+            try:
+                await connection.ping()
+            except Unavailable:
+                return
+        if patience.cancelled_caught:
+            await connection.close()
+            return
+        with trio.move_on_after(PING_INTERVAL):
+            await connection.event_unavailable.wait()
 
 
 def _addresses(

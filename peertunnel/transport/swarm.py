@@ -4,6 +4,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+import trio
 from libp2p.abc import INetConn
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig
@@ -65,10 +66,16 @@ class Network(Swarm):
             DialError: no address led to the peer in time, or it hung up at once.
         """
         connection = await dial(peer_id, list(addresses), self.transports, within)
+        is_taken = False
         try:
             await self.take_in(connection, "outbound")
+            is_taken = True
         except UpgradeError as error:
             raise DialError([(str(peer_id), str(error))]) from error
+        finally:
+            if not is_taken:
+                with trio.CancelScope(shield=True):
+                    await connection.close()
         return connection
 
     @contextmanager

@@ -20,25 +20,11 @@ JSON: list[tuple[Event, dict[str, object]]] = [
     (events.Listening("127.0.0.1:2022"), {"kind": "listening", "local": "127.0.0.1:2022"}),
     (
         events.PathChanged("12D3", "direct", 1.5),
-        {
-            "kind": "path",
-            "peer_id": "12D3",
-            "path": "direct",
-            "rtt_ms": 1.5,
-            "limit_bytes": None,
-            "limit_seconds": None,
-        },
+        {"kind": "path", "peer_id": "12D3", "path": "direct", "rtt_ms": 1.5, **NO_LIMIT, "transport": None},
     ),
     (
         events.PathChanged("12D3", "none", None),
-        {
-            "kind": "path",
-            "peer_id": "12D3",
-            "path": "none",
-            "rtt_ms": None,
-            "limit_bytes": None,
-            "limit_seconds": None,
-        },
+        {"kind": "path", "peer_id": "12D3", "path": "none", "rtt_ms": None, **NO_LIMIT, "transport": None},
     ),
     (
         events.TunnelOpened(1, "12D3", "[::1]:5000"),

@@ -19,9 +19,11 @@ from peertunnel.transport.candidates import Target
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.hole import Hole
 from peertunnel.transport.punch import HolePunching
+from peertunnel.transport.quic import why_not
 from peertunnel.transport.upgrade import upgrade
 from peertunnel.transport.way import Way
 from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
+from tests.tools import lack
 
 LISTENING: dict[Transports, tuple[str, ...]] = {
     "tcp": LOOPBACK,
@@ -46,10 +48,10 @@ class End:
 
 
 @asynccontextmanager
-async def end(*, serves: bool = True) -> AsyncIterator[End]:
+async def end(*, serves: bool = True, transport: Transports = "tcp") -> AsyncIterator[End]:
     """Run a host on loopback that punches holes, or could."""
     punched: list[MuxedConnection] = []
-    async with open_host(Identity.ephemeral(), LOOPBACK, "tcp") as host:
+    async with open_host(Identity.ephemeral(), LISTENING[transport], transport) as host:
         punching = HolePunching(host, punched.append)
         if serves:
             await host.nursery.start(punching.run)
@@ -82,14 +84,23 @@ def hide_ports(*ends: End) -> None:
         one.host.network.tcp.sources = {}
 
 
-async def test_a_circuit_becomes_a_direct_connection_of_which_the_caller_is_the_client(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def nobody_answers(hole: Hole, targets: object) -> None:
-        """Stand for the NATs, which stop the dials that come from any port."""
+def stop_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand for the NATs, which stop the dials that come from any port."""
+
+    async def nobody_answers(hole: Hole, targets: object) -> None: ...
 
     monkeypatch.setattr(Hole, "dial", nobody_answers)
-    async with end() as caller, end() as called:
+
+
+@pytest.mark.parametrize("transport", LISTENING)
+async def test_a_circuit_becomes_a_direct_connection_of_which_the_caller_is_the_client(
+    transport: Transports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if transport != "tcp" and (reason := why_not()):
+        lack(reason)
+
+    stop_strangers(monkeypatch)
+    async with end(transport=transport) as caller, end(transport=transport) as called:
         await circuit(caller, called)
         await until(lambda: caller.punched and called.punched)
         assert {(conn.way.kind, conn.is_initiator) for conn in caller.punched} == {("punched", True)}
@@ -133,7 +144,8 @@ async def test_another_circuit_and_other_networks_begin_another_round(
         await until(lambda: caller.punched and called.punched)
 
 
-async def test_a_hole_that_has_closed_is_punched_again() -> None:
+async def test_a_hole_that_has_closed_is_punched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_strangers(monkeypatch)  # or there may be two connections
     async with end() as caller, end() as called:
         await circuit(caller, called)
         await until(lambda: caller.punched and called.punched)

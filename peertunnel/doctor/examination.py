@@ -15,7 +15,7 @@ from peertunnel.doctor.facts import Datagrams, Facts, Relay
 from peertunnel.doctor.nat import Called, reaches, who_comes_in
 from peertunnel.doctor.outlook import outlook
 from peertunnel.doctor.relays import try_relay
-from peertunnel.doctor.servers import Server, named_servers, visit
+from peertunnel.doctor.servers import Server, named_servers, resolved_servers, visit
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.events import Checked, Emit
 from peertunnel.host import Host, open_host
@@ -150,13 +150,20 @@ class Examination:
     async def _visit_all(self) -> None:
         try:
             if self._config.ways != "relayed":
-                self._servers = await named_servers(self._config)
-            self.facts.named = len(self._servers)
-            async with trio.open_nursery() as nursery:
-                for server in self._servers:
-                    nursery.start_soon(self._visit, server)
+                async with trio.open_nursery() as nursery:
+                    self._call(named_servers(self._config), nursery)
+                    with trio.move_on_after(self._patience):
+                        self._call(await resolved_servers(self._config), nursery)
         finally:
             self._visited.set()
+
+    def _call(self, servers: list[Server], nursery: trio.Nursery) -> None:
+        known = {server.peer_id for server in self._servers}
+        for server in servers:
+            if server.peer_id not in known:
+                self._servers.append(server)
+                self.facts.named += 1
+                nursery.start_soon(self._visit, server)
 
     async def _visit(self, server: Server) -> None:
         self.facts.sightings += await visit(self._asker, server, self._patience)

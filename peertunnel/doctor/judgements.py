@@ -121,12 +121,15 @@ def port_mapping(facts: Facts) -> Checked:
         return _warning("port-mapping", f"{vain[0].protocol} maps in vain: {vain[0].why_not}", advice)
     if facts.has_public(4):
         return _ok("port-mapping", "not needed: this machine has a public address")
-    why_not = next((status.why_not for status in facts.mappings if status.why_not), "")
-    if not why_not:
+    refused = next((status for status in facts.mappings if status.why_not), None)
+    if refused is None:
         return _warning("port-mapping", "the router has not answered in time", _SWITCH_ON)
-    is_silent = why_not.startswith(NOBODY)
-    advice = _SWITCH_ON if is_silent else f"If the router's own address is not public (CGNAT), {_CGNAT}"
-    return _warning("port-mapping", why_not, advice)
+    advice = f"If the router's own address is not public (CGNAT), {_CGNAT}"
+    if refused.listener is None:
+        advice = "Check the network of this machine."
+    elif refused.why_not.startswith(NOBODY):
+        advice = _SWITCH_ON
+    return _warning("port-mapping", refused.why_not, advice)
 
 
 def _mapped(facts: Facts, place: str) -> Checked:

@@ -77,23 +77,30 @@ def _ip_of(place: str) -> IPAddress | None:
     return ipaddress.ip_address(host) if kind in ("ip4", "ip6") else None
 
 
-async def named_servers(config: Config) -> list[Server]:
-    """Give the peers that the settings name, each once; a name is resolved, which may take seconds."""
+def named_servers(config: Config) -> list[Server]:
+    """Give the peers that the settings name by their addresses, each once."""
+    return _gather(text for text in _named(config) if not text.startswith("/dnsaddr/"))
+
+
+async def resolved_servers(config: Config) -> list[Server]:
+    """Give the peers behind the names in the settings, which takes seconds where no name server answers."""
+    contacts = await resolve(tuple(text for text in _named(config) if text.startswith("/dnsaddr/")))
+    known = ((contact, id_text(contact.peer_id)) for contact in contacts)
+    return _gather(text for contact, peer_id in known if peer_id for text in address_texts(contact, peer_id))
+
+
+def _named(config: Config) -> tuple[str, ...]:
     ways_in = config.entries if config.dht else config.bootstrap
-    texts = dict.fromkeys((*config.relays, *config.points, *ways_in))
-    names = [text for text in texts if text.startswith("/dnsaddr/")]
+    return tuple(dict.fromkeys((*config.relays, *config.points, *ways_in)))
+
+
+def _gather(texts: Iterable[str]) -> list[Server]:
     places: dict[str, dict[str, None]] = {}
-    for text in (*(text for text in texts if text not in names), *(await _resolve(names))):
+    for text in texts:
         place, peer_id = split_address(text)
         if peer_id is not None:
             places.setdefault(peer_id, {})[place] = None
     return [Server(peer_id, tuple(found)) for peer_id, found in places.items()][:MAX_SERVERS]
-
-
-async def _resolve(names: Iterable[str]) -> list[str]:
-    contacts = await resolve(tuple(names))
-    known = ((contact, id_text(contact.peer_id)) for contact in contacts)
-    return [text for contact, peer_id in known if peer_id for text in address_texts(contact, peer_id)]
 
 
 async def visit(host: Host, server: Server, within: float) -> list[Sighting]:

@@ -64,6 +64,7 @@ class Authenticator:
         root: the service's root secret, 32 bytes.
         decide: for a provider, whether a peer (by its id) that knows the secret may come in.
         may_prove: whether it helps a peer to know the secret; for others every proof fails.
+        keeps: whether connections that have been proven are not closed for being idle.
         on_proven: called with each connection that has been proven.
         on_failed: called with the peer id and the place of each attempt that has failed.
 
@@ -81,6 +82,7 @@ class Authenticator:
         on_failed: Callable[[str, str], None] = lambda peer_id, place: None,
         decide: Decide = _everybody,
         may_prove: Callable[[str], bool] = lambda peer_id: True,
+        keeps: bool = True,
     ) -> None:
         self.proven: set[MuxedConnection] = set()
         self._host = host
@@ -90,6 +92,7 @@ class Authenticator:
         self._may_prove = may_prove
         self._on_proven = on_proven
         self._on_failed = on_failed
+        self._keeps = keeps
         self._budget = Budget()
         self._attempts: list[_Attempt] = []
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -196,6 +199,7 @@ class Authenticator:
         if connection.is_closed:
             return
         self.proven.add(connection)
+        connection.kept += self._keeps
         peer_id = str(connection.peer_id)
         self._known[peer_id] = None
         self._known.move_to_end(peer_id)

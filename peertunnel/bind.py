@@ -42,6 +42,7 @@ async def bind(
         Refused: with stdio, the provider does not serve tunnels, or did not prove itself.
         TunnelAborted: with stdio, the tunnel was cut before it had ended.
     """
+    node.introduce(service)
     consumer = _Consumer(node, service, emit, wait)
     if listeners is None:
         await consumer.carry_stdio(stop, grace)

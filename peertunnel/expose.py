@@ -38,6 +38,7 @@ async def expose(
         access: who may come in.
         grace: seconds that running tunnels get once `stop` is set.
     """
+    node.introduce(service)
     provider = _Provider(node, service, target, emit, access)
     try:
         async with trio.open_nursery() as nursery:

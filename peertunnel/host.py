@@ -6,7 +6,7 @@ second tries one address per transport and remembers failures for a minute.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -296,6 +296,10 @@ class Host:
             RequestError: the peer was not reached.
         """
         return self._visits.stay(peer_id, addresses, within)
+
+    def introduce(self, how: Callable[[MuxedConnection], Awaitable[None]]) -> None:
+        """Have `how` called with a connection to a relay before the relay is asked for anything."""
+        self._visits.introduce = how
 
     # -- questions and answers ------------------------------------------------------------------------------------
 

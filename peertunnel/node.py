@@ -9,6 +9,7 @@ import trio
 
 from peertunnel.auth import Authenticator
 from peertunnel.config import Transports, Ways
+from peertunnel.credentials import Credentials
 from peertunnel.discovery import Announcement, Source
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
@@ -20,6 +21,7 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.known import KnownPeers, Verdict
 from peertunnel.meeting import Meeting, NoProof, Prover
+from peertunnel.protocols.address import split_address
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.service import Service
@@ -89,6 +91,7 @@ class Node:
         self.reach = reach or Reach(host)
         self.sources = sources
         self._ways = options.ways
+        self._relays = options.relays
         self._known = options.known
         self._accept_new_key = options.accept_new_key
 
@@ -114,6 +117,14 @@ class Node:
     def may_carry(self, connection: MuxedConnection) -> bool:
         """Return whether tunnels may use a connection."""
         return self._ways == "any" or (connection.way.kind == "relayed") == (self._ways == "relayed")
+
+    def introduce(self, service: Service) -> None:
+        """Show the relays that the user has named, here or in a link, that we know a service's secret."""
+        if service.root is not None:
+            named = (split_address(address)[1] for address in self._relays)
+            linked = (relay_of(address) for address in service.addresses)
+            relays = {relay for relay in (*named, *linked) if relay is not None}
+            self.host.introduce(Credentials(self.host, service.root, relays).show)
 
     async def announce(self, service: Service) -> None:
         """Announce ourselves under a service's topics until cancelled."""

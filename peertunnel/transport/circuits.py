@@ -85,7 +85,7 @@ class Circuits:
 
     async def _call(self, peer_id: ID, relay: str, places: list[str]) -> MuxedConnection:
         try:
-            async with self._visits.stay(relay, places, RELAY_TIMEOUT) as connection:
+            async with self._visits.at_relay(relay, places, RELAY_TIMEOUT) as connection:
                 _check_direct(connection)
                 stream = await connection.open_tunnel(HOP)
                 try:

@@ -141,7 +141,7 @@ class Reservations:
     async def _hold(self, peer_id: str, relay: _Relay) -> None:
         """Reserve at a relay, and renew it until that fails or the connection ends."""
         try:
-            async with self._visits.stay(peer_id, relay.places, TIMEOUT) as connection:
+            async with self._visits.at_relay(peer_id, relay.places, TIMEOUT) as connection:
                 while not connection.is_closed and (self.takes_found or not relay.is_found):
                     reservation = await reserve_at(connection, self._own_id)
                     relay.addresses = _addresses(peer_id, connection, relay.places, reservation)

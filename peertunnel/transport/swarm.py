@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 
 import trio
 from libp2p.abc import INetConn
@@ -25,6 +26,12 @@ from peertunnel.transport.way import DIRECT, PUNCHED, Way
 DIAL_TIMEOUT = 15.0  # seconds for the library's own dials; go-libp2p's default
 MAX_CONNECTIONS = 2048  # connections in all; each costs some 60 KiB and two descriptors at the most
 MAX_PER_PLACE = MAX_CONNECTIONS // 4  # of them opened from one address: one machine can't have them all
+ROOM = (
+    1 / 8
+)  # of either number that is kept free for newcomers, as long as there are connections that nobody uses
+FIRST_USE = (
+    5.0  # seconds in which a new connection need not be used; a peer that wants something asks at once
+)
 
 
 class _NoAutoConnector(AutoConnector):
@@ -47,7 +54,7 @@ class Network(Swarm):
     transports: list[Transport]
     watchers: list[Callable[[MuxedConnection], None]]
     _crossing: dict[tuple[str, int], tuple[ID, bool]]
-    _inbound: dict[str, set[MuxedConnection]]
+    _inbound: dict[str, dict[MuxedConnection, float]]  # by where they come from, and since when
 
     async def dial_peer(self, peer_id: ID) -> list[INetConn]:
         """Connect to a peer at the addresses that the peerstore has, for the library's own protocols."""
@@ -103,28 +110,26 @@ class Network(Swarm):
         except OSError as error:
             sock.close()
             raise UpgradeError("the peer is gone") from error
-        neighbours = self._from(place_of(name))
-        if len(neighbours) >= MAX_PER_PLACE:
+        place = place_of(name)
+        if not self._has_room(place):
             sock.close()
             raise UpgradeError("too many connections from where the peer is")
         peer_id, is_client = self._crossing.get(name, (None, False))
         way = DIRECT if peer_id is None else PUNCHED
         connection = await upgrade(self.upgrader, sock, peer_id, is_client=is_client, way=way)
-        neighbours.add(connection)
-        await self.take_in(connection, "inbound")
+        await self._take_from(place, connection)
 
     async def welcome(self, connection: MuxedConnection) -> None:
         """Serve a connection that a peer has opened and that is secure, or close it."""
-        neighbours = self._from(place_of(connection.get_remote_address()))
-        if len(neighbours) >= MAX_PER_PLACE:
+        place = place_of(connection.get_remote_address())
+        if not self._has_room(place):
             await connection.close()
             return
-        neighbours.add(connection)
         remote = connection.get_remote_address()
         if remote is not None and self._crossing.get(remote[:2], (None, False))[0] == connection.peer_id:
             connection.way = PUNCHED
         try:
-            await self.take_in(connection, "inbound")
+            await self._take_from(place, connection)
         except UpgradeError:
             pass  # it is over already; strangers come and go
 
@@ -143,14 +148,44 @@ class Network(Swarm):
         """Secure a socket that leads to a peer some other way, see `upgrade.upgrade`; raises UpgradeError."""
         return await upgrade(self.upgrader, sock, peer_id, is_client=is_client, way=way, address=address)
 
-    def _from(self, place: str) -> set[MuxedConnection]:
-        """Give the living connections that peers have opened from a place; the dead ones are forgotten."""
+    # -- room for those that come -----------------------------------------------------------------------------------
+
+    async def _take_from(self, place: str, connection: MuxedConnection) -> None:
+        """Serve a connection that a peer has opened from a place; raises UpgradeError."""
+        self._inbound.setdefault(place, {})[connection] = trio.current_time()
+        if len(self.get_connections()) >= MAX_CONNECTIONS * (1 - ROOM):
+            self._close_idle(self._inbound.values())
+        await self.take_in(connection, "inbound")
+
+    def _has_room(self, place: str) -> bool:
+        """Return whether another connection may come from a place, once one that nobody uses has made room if need be."""
         if len(self._inbound) > MAX_CONNECTIONS:
-            alive = {place: {c for c in found if not c.is_closed} for place, found in self._inbound.items()}
-            self._inbound = {place: found for place, found in alive.items() if found}
-        neighbours = self._inbound.setdefault(place, set())
-        neighbours -= {connection for connection in neighbours if connection.is_closed}
+            self._inbound = {place: found for place in self._inbound if (found := self._from(place))}
+        neighbours = self._from(place)
+        if len(neighbours) >= MAX_PER_PLACE * (1 - ROOM):
+            self._close_idle([neighbours])
+        return len(neighbours) < MAX_PER_PLACE
+
+    def _from(self, place: str) -> dict[MuxedConnection, float]:
+        """Give the living connections that peers have opened from a place; the dead ones are forgotten."""
+        neighbours = self._inbound.get(place, {})
+        for connection in [connection for connection in neighbours if connection.is_closed]:
+            del neighbours[connection]
         return neighbours
+
+    def _close_idle(self, crowd: Iterable[dict[MuxedConnection, float]]) -> None:
+        """Close the oldest connection that nobody uses, if there is one."""
+        latest = trio.current_time() - FIRST_USE
+        idle = [
+            (since, neighbours, connection)
+            for neighbours in crowd
+            for connection, since in neighbours.items()
+            if since < latest and not (connection.has_streams or connection.kept or connection.is_closed)
+        ]
+        if idle:
+            _, neighbours, connection = min(idle, key=itemgetter(0))
+            del neighbours[connection]
+            self.manager.run_task(connection.close)
 
 
 def create_network(own_id: ID, peerstore: PeerStore, upgrader: TransportUpgrader) -> Network:

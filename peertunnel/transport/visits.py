@@ -1,6 +1,6 @@
 """Short connections: opened to ask a peer something, shared by whoever asks it meanwhile, and closed when idle."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -40,14 +40,24 @@ class _Visit:
     dialling: trio.Lock = field(default_factory=trio.Lock)
 
 
+async def _say_nothing(_: MuxedConnection) -> None:
+    pass
+
+
 class Visits:
     """Gives out connections for questions.
 
     Args:
         dialler: opens them.
+
+    Attributes:
+        introduce: called with a connection to a relay before the relay is asked for anything.
     """
 
+    introduce: Callable[[MuxedConnection], Awaitable[None]]
+
     def __init__(self, dialler: Dialler) -> None:
+        self.introduce = _say_nothing
         self._dialler = dialler
         self._visits: dict[str, _Visit] = {}
 
@@ -89,6 +99,15 @@ class Visits:
             visit.count -= 1
             if not visit.count:
                 self._leave(peer_id, visit)
+
+    @asynccontextmanager
+    async def at_relay(
+        self, peer_id: str, addresses: Iterable[str], within: float
+    ) -> AsyncIterator[MuxedConnection]:
+        """Use a connection to a relay, to which we have introduced ourselves on it; see `stay`."""
+        async with self.stay(peer_id, addresses, within) as connection:
+            await self.introduce(connection)
+            yield connection
 
     async def _connect(
         self, visit: _Visit, peer_id: str, addresses: Iterable[str], within: float

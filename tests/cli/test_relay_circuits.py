@@ -1,7 +1,8 @@
 """`pt relay` as a circuit relay: within limits for strangers, without for those whom the command line names."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from peertunnel.protocols.auth import Role
 from peertunnel.protocols.circuit.book import STRANGERS_LIMIT
 from peertunnel.protocols.topic import derive_root
 from tests.cli.commands import POLL, SECONDS, Started
+from tests.cli.servers import ask, connect, echo_server, receive
 from tests.cli.test_relay import page, until_page_has, via
 from tests.node.circuits import Peer
 from tests.node.pair import PATIENCE
@@ -91,3 +93,40 @@ async def test_it_may_carry_nothing(tmp_path: Path) -> None:
             with pytest.raises(MuxedStreamReset):
                 await peer.reserve()
             assert "peertunnel_circuit" not in await trio.to_thread.run_sync(page, relay)
+
+
+@contextmanager
+def consumer_behind(relay: Started, folder: Path, target: int) -> Iterator[Started]:
+    """Run a provider and a consumer that reach each other through a relay only; yield the consumer."""
+    shared = ("--relay-only", "--via", via(relay), "--json")
+    with (
+        Started(folder / "a", *shared, "tcp", "--port", str(target), PT_ID=ID),
+        Started(folder / "b", *shared, "bind", "--port", "0", PT_ID=ID) as consumer,
+    ):
+        yield consumer
+
+
+@pytest.mark.parametrize("known", [ID, "the id of another team"])
+def test_a_service_has_no_limits_at_a_relay_that_knows_its_id(known: str, tmp_path: Path) -> None:
+    secret = tmp_path / "id"
+    secret.write_text(known + "\n")
+    size = 2 * STRANGERS_LIMIT.bytes
+    with (
+        echo_server() as target,
+        Started(tmp_path / "r", "relay", "--unlimited-id-file", str(secret)) as relay,
+        consumer_behind(relay, tmp_path, target) as consumer,
+    ):
+        path = json.loads(consumer.until(r"^.*\"kind\": ?\"path\".*$")[0])
+        assert path["path"] == "relayed"
+        if known == ID:
+            assert path["limit_bytes"] is path["limit_seconds"] is None
+            with connect(consumer.port()) as client:
+                assert ask(client, bytes(size)) == bytes(size)
+        else:
+            assert (
+                0 < path["limit_bytes"] <= STRANGERS_LIMIT.bytes
+                and 0 < path["limit_seconds"] <= STRANGERS_LIMIT.seconds
+            )
+            with connect(consumer.port()) as client, pytest.raises(ConnectionError):
+                client.sendall(bytes(size))
+                receive(client, size)

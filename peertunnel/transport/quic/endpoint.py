@@ -149,6 +149,8 @@ class Endpoint:
                 continue
             if data:
                 self.engine.receive(data, stride, source, local, now)
+            if self._udp.is_batched and len(data) <= stride:
+                return  # a single one: most likely there are no more, and if there are, the reactor tells
 
     def send_raw(self, data: bytes, to: SockAddress) -> None:
         """Send a datagram that is none of QUIC's, such as one that opens a NAT; it may get lost."""
@@ -215,7 +217,7 @@ class Endpoint:
 
     def _take(self, events: list[tuple[str, int, int | None, str]]) -> None:
         # A peer that drops a stream says that it reads no further, and ends it: together that is no end, but a reset.
-        for kind, number, stream_id, reason in sorted(events, key=lambda event: event[0] != "stopped"):
+        for kind, number, stream_id, reason in sorted(events, key=_is_no_stop) if len(events) > 1 else events:
             connection = self._connections.get(number)
             if kind == "connected":
                 self._connected(number)
@@ -314,6 +316,10 @@ class Endpoint:
         """Tell peers where we are now: our address has changed."""
         self.engine.rebound()
         self.flush()
+
+
+def _is_no_stop(event: tuple[str, int, int | None, str]) -> bool:
+    return event[0] != "stopped"
 
 
 @contextmanager

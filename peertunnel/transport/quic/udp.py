@@ -146,7 +146,12 @@ class UdpSocket:
                 _, ancillary, _, to = self.sock.recvmsg(0, 512, _MSG_ERRQUEUE)
             except OSError:
                 break
-            found += [(struct.unpack_from("I", data)[0], to) for _, _, data in ancillary if len(data) >= 4]
+            kinds = ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR))
+            found += [
+                (struct.unpack_from("I", data)[0], to)
+                for level, kind, data in ancillary
+                if (level, kind) in kinds
+            ]
         return found
 
     def _from(self, local: str, to: SockAddress) -> tuple[int, int, bytes]:

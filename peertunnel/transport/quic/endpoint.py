@@ -149,13 +149,12 @@ class Endpoint:
                 continue
             if data:
                 self.engine.receive(data, stride, source, local, now)
+            if self._udp.is_batched and len(data) <= stride:
+                return  # a single one: most likely there are no more, and if there are, the reactor tells
 
     def send_raw(self, data: bytes, to: SockAddress) -> None:
         """Send a datagram that is none of QUIC's, such as one that opens a NAT; it may get lost."""
-        try:
-            self._udp.send(data, 0, to, None)
-        except OSError:
-            pass
+        self._leaves((data, 0, to, None))
 
     def flush(self) -> None:
         """Do all that is to be done now; a call from within comes too early, and is made up for."""
@@ -184,17 +183,26 @@ class Endpoint:
             batch = batch or self.engine.transmit(self._udp.segments, now)
             if batch is None:
                 return
-            try:
-                self._udp.send(*batch)
-            except BlockingIOError:
+            if not self._leaves(batch):
                 self._unsent = batch
                 break
-            except OSError as error:
-                # The error may be that of an earlier datagram. A batch that is lost the engine sends again.
-                if not self._note_failures():
-                    self._give_up(batch[2], error.errno or 0)
             batch = None
         self._registration.add(WRITE)
+
+    def _leaves(self, batch: tuple[bytes, int, SockAddress, str | None]) -> bool:
+        """Send a batch; return False where it has to wait. One that is lost the engine sends again."""
+        for _ in range(2):
+            try:
+                self._udp.send(*batch)
+                return True
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if not self._note_failures():
+                    self._give_up(batch[2], error.errno or 0)
+                    return True
+                # It was an earlier datagram that came to nobody, perhaps at quite another address.
+        return True
 
     def _note_failures(self) -> bool:
         failures = self._udp.failures()
@@ -215,7 +223,7 @@ class Endpoint:
 
     def _take(self, events: list[tuple[str, int, int | None, str]]) -> None:
         # A peer that drops a stream says that it reads no further, and ends it: together that is no end, but a reset.
-        for kind, number, stream_id, reason in sorted(events, key=lambda event: event[0] != "stopped"):
+        for kind, number, stream_id, reason in sorted(events, key=_is_no_stop) if len(events) > 1 else events:
             connection = self._connections.get(number)
             if kind == "connected":
                 self._connected(number)
@@ -314,6 +322,10 @@ class Endpoint:
         """Tell peers where we are now: our address has changed."""
         self.engine.rebound()
         self.flush()
+
+
+def _is_no_stop(event: tuple[str, int, int | None, str]) -> bool:
+    return event[0] != "stopped"
 
 
 @contextmanager

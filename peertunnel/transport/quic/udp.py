@@ -37,12 +37,14 @@ class UdpSocket:
 
     Attributes:
         segments: how many datagrams one `send` takes.
+        is_batched: whether one `receive` gives many.
     """
 
     def __init__(self, name: SockAddress) -> None:
         self.is_ipv6 = len(name) == 4
         self.sock = socket.socket(socket.AF_INET6 if self.is_ipv6 else socket.AF_INET, socket.SOCK_DGRAM)
         self.segments = 1
+        self.is_batched = False
         self._tells_local = False
         try:
             self.sock.setblocking(False)
@@ -74,6 +76,7 @@ class UdpSocket:
             self._tells_local = True
         try:
             self.sock.setsockopt(_UDP, _UDP_GRO, 1)
+            self.is_batched = True
             self.sock.getsockopt(_UDP, _UDP_SEGMENT)
             self.segments = MAX_SEGMENTS
         except OSError:
@@ -143,7 +146,12 @@ class UdpSocket:
                 _, ancillary, _, to = self.sock.recvmsg(0, 512, _MSG_ERRQUEUE)
             except OSError:
                 break
-            found += [(struct.unpack_from("I", data)[0], to) for _, _, data in ancillary if len(data) >= 4]
+            kinds = ((socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR))
+            found += [
+                (struct.unpack_from("I", data)[0], to)
+                for level, kind, data in ancillary
+                if (level, kind) in kinds
+            ]
         return found
 
     def _from(self, local: str, to: SockAddress) -> tuple[int, int, bytes]:

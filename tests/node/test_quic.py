@@ -1,0 +1,286 @@
+"""Hosts that meet over QUIC: who is let in, what becomes of streams, and a network that changes under way."""
+
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import trio
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection as Stranger
+from aioquic.quic.events import ConnectionTerminated
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
+
+from peertunnel.errors import NotFound
+from peertunnel.host import Host, HostError, open_host
+from peertunnel.identity import Identity
+from peertunnel.protocols.certificate import issue
+from peertunnel.streams import End
+from peertunnel.transport import quic
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.reactor import READ
+from peertunnel.transport.stream import MuxedStream
+from tests.node.pair import LOOPBACK, PATIENCE, until
+from tests.tools import lack
+
+if (reason := quic.why_not()) is not None:
+    lack(f"no QUIC: {reason}")
+
+from peertunnel.transport.quic.connection import BATCH, HELD, QuicConnection
+from peertunnel.transport.quic.transport import STREAM_WINDOW
+
+PROTOCOL = "/test/1.0.0"
+IPV6 = ("/ip6/::1/tcp/0",)
+
+
+@asynccontextmanager
+async def hosts() -> AsyncIterator[tuple[Host, Host, MuxedConnection]]:
+    """Yield a server, a client and the client's connection to it."""
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "quic") as server,
+        open_host(Identity.ephemeral(), (), "quic") as client,
+    ):
+        yield server, client, await client.dial(server.peer_id, server.addresses, PATIENCE)
+
+
+@asynccontextmanager
+async def streams() -> AsyncIterator[tuple[MuxedStream, MuxedStream]]:
+    """Yield both ends of one stream; the first belongs to the host that dialled."""
+    arrived: list[MuxedStream] = []
+    async with hosts() as (server, _, connection):
+        server.serve(PROTOCOL, arrived.append)
+        opened = await connection.open_tunnel(PROTOCOL)
+        with trio.fail_after(PATIENCE):
+            await until(lambda: arrived)
+        yield opened, arrived[0]
+
+
+async def test_bytes_and_ends_arrive() -> None:
+    async with streams() as (client, server):
+        await client.write(b"ping")
+        assert await server.read() == b"ping"
+        await client.close_write()
+        with pytest.raises(MuxedStreamEOF):
+            await server.read()
+        await server.write(b"pong")
+        await server.close()
+        assert await client.read() == b"pong"
+        with pytest.raises(MuxedStreamEOF):
+            await client.read()
+        assert isinstance(client.muxed_conn, QuicConnection)
+        await until(lambda: not client.muxed_conn.has_streams)
+
+
+async def test_a_reset_is_never_taken_for_an_end() -> None:
+    async with streams() as (client, server):
+        await client.write(b"half")
+        assert await server.read() == b"half"
+        await client.reset()
+        with pytest.raises(MuxedStreamReset):
+            await server.read()
+        with pytest.raises(MuxedStreamReset):
+            await server.write(b"more")
+
+
+async def test_a_reader_that_stops_holds_its_writer_back_and_nobody_else() -> None:
+    async with streams() as (client, server):
+        sent = 0
+        with trio.move_on_after(1) as waiting:
+            while True:
+                await client.write(bytes(BATCH))
+                sent += BATCH
+        assert waiting.cancelled_caught
+        assert sent <= STREAM_WINDOW + HELD + 2 * BATCH + (
+            16 << 20
+        )  # the peer's window, and what we hold for it
+        assert len(server._inbox) <= HELD
+        with trio.fail_after(PATIENCE):
+            assert await client.muxed_conn.ping() > 0
+            received = 0
+            while received < sent:
+                received += len(await server.read())
+
+
+async def test_what_was_sent_before_a_close_arrives() -> None:
+    async with streams() as (client, server):
+        await client.write(bytes(1 << 20))
+        await client.close_write()
+        await server.close_write()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.muxed_conn.close)
+            received = 0
+            with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamEOF):
+                while True:
+                    received += len(await server.read())
+        assert received == 1 << 20
+
+
+async def test_a_lost_connection_is_never_taken_for_an_end() -> None:
+    async with streams() as (client, server):
+        await client.write(b"half")
+        assert await server.read() == b"half"
+        client.muxed_conn._end("closed by us")
+        with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamReset):
+            await server.read()
+        assert server.end is End.LOST
+
+
+async def test_a_tunnel_that_nobody_reads_any_more_is_reset() -> None:
+    """As Rust's programs drop a stream: they say that they read no further, and send an end."""
+    async with streams() as (client, server), trio.open_nursery() as nursery:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        outcomes: list[End] = []
+
+        async def splice() -> None:
+            outcomes.append((await server.splice(near)).end)
+
+        nursery.start_soon(splice)
+        connection = client.muxed_conn
+        assert isinstance(connection, QuicConnection)
+        client._negotiation = None
+        connection._engine.finish(connection.number, client.stream_id)
+        connection._engine.reset(connection.number, client.stream_id, 0)
+        connection.flush()
+        with trio.fail_after(PATIENCE):
+            await until(lambda: outcomes)
+        assert outcomes == [End.PEER_RESET]
+        far.close()
+
+
+async def test_another_peer_at_the_address_is_refused() -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "quic") as server,
+        open_host(Identity.ephemeral(), (), "quic") as client,
+    ):
+        place = server.addresses[0].partition("/p2p/")[0]
+        with pytest.raises(NotFound, match=server.peer_id):
+            await client.dial(Identity.ephemeral().peer_id, [place], PATIENCE)
+        await until(lambda: not server.all_connections())
+
+
+async def test_where_nobody_listens_a_dial_fails_at_once() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with open_host(Identity.ephemeral(), (), "quic") as client:
+        with trio.fail_after(2), pytest.raises(NotFound, match="refused"):
+            await client.dial(Identity.ephemeral().peer_id, [f"/ip4/127.0.0.1/udp/{port}/quic-v1"], PATIENCE)
+
+
+@pytest.mark.parametrize("listen", [LOOPBACK, IPV6], ids=("IPv4", "IPv6"))
+async def test_quic_listens_on_tcps_port_and_is_announced(listen: tuple[str, ...]) -> None:
+    async with (
+        open_host(Identity.ephemeral(), listen) as server,
+        open_host(Identity.ephemeral(), (), "quic") as client,
+    ):
+        tcp, udp = (address.partition("/p2p/")[0] for address in server.addresses)
+        assert udp == tcp.replace("/tcp/", "/udp/") + "/quic-v1"
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        assert str(connection.get_transport_addresses()[0]) == udp
+
+
+async def test_a_wildcard_is_bound_in_both_families() -> None:
+    both = ("/ip4/0.0.0.0/udp/0/quic-v1", "/ip6/::/udp/0/quic-v1")
+    async with open_host(Identity.ephemeral(), both) as server, open_host(Identity.ephemeral(), ()) as client:
+        for host in ("/ip4/127.0.0.1/", "/ip6/::1/"):
+            (address,) = [address for address in server.addresses if address.startswith(host)]
+            connection = await client.dial(server.peer_id, [address], PATIENCE)
+            assert await connection.ping() > 0
+
+
+async def test_without_the_engine_tcp_goes_on_and_quic_alone_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quic, "why_not", lambda: "built without Rust")
+    monkeypatch.setattr("peertunnel.host.why_not", lambda: "built without Rust")
+    async with open_host(Identity.ephemeral(), LOOPBACK) as host:
+        assert ["/tcp/" in address for address in host.addresses] == [True]
+    with pytest.raises(HostError, match="does not speak QUIC: built without Rust"):
+        async with open_host(Identity.ephemeral(), LOOPBACK, "quic"):
+            pass
+
+
+async def test_streams_go_on_when_the_client_moves_to_another_port() -> None:
+    """As when a laptop changes networks: the socket is another one, the connection the same."""
+    async with streams() as (client, server):
+        await client.write(b"before")
+        assert await server.read() == b"before"
+        connection = client.muxed_conn
+        assert isinstance(connection, QuicConnection)
+        udp, before = connection._endpoint._udp, server.muxed_conn.get_remote_address()
+        fresh = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        fresh.bind(("127.0.0.1", 0))
+        fresh.setblocking(False)
+        connection._endpoint._registration.wait_for(0)
+        os.dup2(fresh.fileno(), udp.sock.fileno())
+        fresh.close()
+        connection._endpoint._registration.wait_for(READ)
+        connection._endpoint.rebound()
+        began = trio.current_time()
+        with trio.fail_after(PATIENCE):
+            await client.write(b"after")
+            assert await server.read() == b"after"
+            await server.write(b"answer")
+            assert await client.read() == b"answer"
+        assert trio.current_time() - began < 1
+        assert server.muxed_conn.get_remote_address() != before
+
+
+def chain(folder: Path, count: int) -> tuple[Path, Path]:
+    """Write so many certificates of one peer, each by itself in order, and the first one's key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    identity = Identity.ephemeral()
+    sign = Ed25519PrivateKey.from_private_bytes(identity.seed).sign
+    made = [issue(key, identity.peer_id, sign, number + 1, datetime.now(UTC)) for number in range(count)]
+    certificates, private = folder / "certificates", folder / "key"
+    pem = [x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in made]
+    certificates.write_bytes(b"".join(pem))
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return certificates, private
+
+
+async def knock(place: tuple[str, int], alpn: str, files: tuple[Path, Path] | None) -> int | None:
+    """Shake hands as a stranger; return the code that the server ends it with, None if it lets us in."""
+    settings = QuicConfiguration(is_client=True, alpn_protocols=[alpn], verify_mode=ssl.CERT_NONE)
+    if files is not None:
+        settings.load_cert_chain(*files)
+    stranger = Stranger(configuration=settings)
+    with trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        await sock.bind(("127.0.0.1", 0))
+        stranger.connect(place, trio.current_time())
+        with trio.move_on_after(1.5):
+            while True:
+                for data, to in stranger.datagrams_to_send(trio.current_time()):
+                    await sock.sendto(data, to)
+                with trio.move_on_after(0.2):
+                    data, source = await sock.recvfrom(2048)
+                    stranger.receive_datagram(data, source, trio.current_time())
+                stranger.handle_timer(trio.current_time())
+                while (event := stranger.next_event()) is not None:
+                    if isinstance(event, ConnectionTerminated):
+                        return event.error_code
+    return None
+
+
+@pytest.mark.parametrize(
+    ("alpn", "count", "refused"),
+    [("libp2p", 1, False), ("libp2p", 2, True), ("libp2p", 0, True), ("h3", 1, True)],
+    ids=("one certificate", "two certificates", "no certificate", "another protocol"),
+)
+async def test_only_who_shows_one_certificate_comes_in(
+    tmp_path: Path, alpn: str, count: int, refused: bool
+) -> None:
+    async with open_host(Identity.ephemeral(), ("/ip4/127.0.0.1/udp/0/quic-v1",)) as server:
+        port = int(server.addresses[0].split("/")[4])
+        code = await knock(("127.0.0.1", port), alpn, chain(tmp_path, count) if count else None)
+        assert (code is not None) == refused
+        assert bool(server.all_connections()) != refused

@@ -103,11 +103,11 @@ def only(relay: Network) -> Crossing:
 
 
 async def test_circuits_share_a_narrow_line() -> None:
-    async with network() as relay, relay.peer() as called, trio.open_nursery() as nursery:
+    async with network() as relay, relay.peer() as called, AsyncExitStack() as stack:
         await called.reserve()
-        async with AsyncExitStack() as stack:
-            for _ in range(4):
-                caller = await stack.enter_async_context(relay.peer())
+        callers = [await stack.enter_async_context(relay.peer()) for _ in range(4)]
+        async with trio.open_nursery() as nursery:
+            for caller in callers:
                 nursery.start_soon(flood, *await caller.connect(called))
             narrow(relay)
             before = [crossing.carried for crossing in relay.server._crossings]

@@ -34,6 +34,7 @@ from tests.tools import lack
 if (reason := quic.why_not()) is not None:
     lack(f"no QUIC: {reason}")
 
+from peertunnel.transport.quic import udp
 from peertunnel.transport.quic.connection import BATCH, HELD, QuicConnection
 from peertunnel.transport.quic.transport import STREAM_WINDOW
 
@@ -77,6 +78,19 @@ async def test_bytes_and_ends_arrive() -> None:
             await client.read()
         assert isinstance(client.muxed_conn, QuicConnection)
         await until(lambda: not client.muxed_conn.has_streams)
+
+
+async def test_without_the_systems_batches_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, and on Linux where a network driver knows none."""
+    monkeypatch.setattr(udp, "_IS_LINUX", False)
+    data = os.urandom(4 << 20)
+    async with streams() as (client, server), trio.open_nursery() as nursery:
+        nursery.start_soon(client.write, data)
+        received = bytearray()
+        with trio.fail_after(PATIENCE):
+            while len(received) < len(data):
+                received += await server.read()
+        assert received == data
 
 
 async def test_a_reset_is_never_taken_for_an_end() -> None:
@@ -182,10 +196,10 @@ async def test_quic_listens_on_tcps_port_and_is_announced(listen: tuple[str, ...
         open_host(Identity.ephemeral(), listen) as server,
         open_host(Identity.ephemeral(), (), "quic") as client,
     ):
-        tcp, udp = (address.partition("/p2p/")[0] for address in server.addresses)
-        assert udp == tcp.replace("/tcp/", "/udp/") + "/quic-v1"
+        tcp, beside = (address.partition("/p2p/")[0] for address in server.addresses)
+        assert beside == tcp.replace("/tcp/", "/udp/") + "/quic-v1"
         connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
-        assert str(connection.get_transport_addresses()[0]) == udp
+        assert str(connection.get_transport_addresses()[0]) == beside
 
 
 async def test_a_wildcard_is_bound_in_both_families() -> None:
@@ -216,12 +230,12 @@ async def test_streams_go_on_when_the_client_moves_to_another_port() -> None:
         assert await server.read() == b"before"
         connection = client.muxed_conn
         assert isinstance(connection, QuicConnection)
-        udp, before = connection._endpoint._udp, server.muxed_conn.get_remote_address()
+        moving, before = connection._endpoint._udp, server.muxed_conn.get_remote_address()
         fresh = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         fresh.bind(("127.0.0.1", 0))
         fresh.setblocking(False)
         connection._endpoint._registration.wait_for(0)
-        os.dup2(fresh.fileno(), udp.sock.fileno())
+        os.dup2(fresh.fileno(), moving.sock.fileno())
         fresh.close()
         connection._endpoint._registration.wait_for(READ)
         connection._endpoint.rebound()

@@ -32,7 +32,11 @@ the clock measured, it is marked ~ and says little; processor time and memory ha
 - *CPU* is the processor time of both ends of the tunnel together, without client and server: for a GiB, for one echo,
   for one tunnel.
 - *echo* is one byte there and back on an open connection; *tunnels* is connect, one byte there and back, close.
-- *memory* is resident, of both ends together.
+- *beside send* and *beside recv*: echoes while a bulk transfer runs over another connection through the same tunnel.
+- *20 ms away*: with a proxy between the two ends that holds bytes back for 10 ms in each direction; for direct TCP it
+  stands before the server.
+- *memory* is resident, of both ends together, as are its bounds; *stalled* streams are filled by a client that does not
+  read the echoes. *Starts* are of one process.
 
 {tables}
 ## `pt` beside the others

@@ -14,16 +14,18 @@ from tests.bench.measure import Say, measure
 from tests.bench.meeting import kept
 from tests.bench.programs import Failed
 from tests.bench.samples import Patience, load_target
+from tests.bench.starts import measure_starts
 from tests.bench.subjects import Subject
 from tests.bench.tunnel import Tunnel
 from tests.bench.usage import resident_bytes
 from tests.bench.wanted import GUARDED, verdicts
-from tests.bench.workloads import IDLE, MANY, PEAK, Workload
+from tests.bench.workloads import FAR, FAR_SECONDS, IDLE, MANY, PEAK, STALLED, Workload
 from tests.interop.build import GO
 
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
 _MIB = 1 << 20
 _MANY = 1000  # idle tunnels
+_STALLED = 50  # tunnels that nobody reads from
 _FILES = 8192  # open files: the idle tunnels, at both ends of each process
 
 
@@ -33,7 +35,9 @@ class Plan:
 
     Attributes:
         patience: seconds to wait, in all, for others to leave the machine alone.
-        many: subjects whose memory is measured with many idle tunnels, too.
+        far: the workloads for subjects whose two ends can be held apart.
+        many: subjects whose memory is measured with many idle tunnels and with stalled ones, too.
+        starts: whether to measure how long `pt` takes to start.
     """
 
     subjects: tuple[Subject, ...]
@@ -41,7 +45,9 @@ class Plan:
     rounds: int
     mib: int
     patience: float
+    far: tuple[Workload, ...] = ()
     many: tuple[Subject, ...] = ()
+    starts: bool = False
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -106,9 +112,13 @@ def run(plan: Plan, say: Say = print) -> tuple[Figures, list[str], dict[str, str
         measure(tunnels, plan.workloads, plan.rounds, Patience(plan.patience), figures, say)
         for subject, tunnel in tunnels.items():
             _note_memory(figures, subject, tunnel, peak=True)
+        if plan.far:
+            _measure_far(plan, measured, target, base / "far", figures, say)
         for subject in plan.many:
             if subject in measured:
-                _measure_many(figures, subject, target, _folder(subject, base / "many"))
+                _measure_many(figures, subject, target, base)
+    if plan.starts and subjects.PT in measured:
+        measure_starts(figures, say)
     return figures, [subject.name for subject in measured], missing
 
 
@@ -124,12 +134,29 @@ def _note_memory(figures: Figures, subject: Subject, tunnel: Tunnel, peak: bool)
         figures.add(subject.name, {PEAK if peak else IDLE: resident_bytes(tunnel.pids, peak) / _MIB})
 
 
-def _measure_many(figures: Figures, subject: Subject, target: str, folder: Path) -> None:
-    """Measure the memory of many idle tunnels, with fresh processes: used ones have room to reuse."""
+def _measure_far(
+    plan: Plan, measured: list[Subject], target: str, base: Path, figures: Figures, say: Say
+) -> None:
+    """Measure through a line that takes its time, with processes of their own."""
+    with ExitStack() as opened:
+        tunnels: dict[Subject, Tunnel] = {}
+        for subject in measured:
+            if subject.open_far is not None:
+                far = subject.open_far(target, _folder(subject, base), FAR_SECONDS)
+                tunnels[subject] = opened.enter_context(far)
+                tunnels[subject].connect().close()
+        say(FAR.removeprefix(", ") + ": " + " | ".join(subject.name for subject in tunnels))
+        measure(tunnels, plan.far, plan.rounds, Patience(plan.patience), figures, say)
+
+
+def _measure_many(figures: Figures, subject: Subject, target: str, base: Path) -> None:
+    """Measure the memory of many tunnels, with fresh processes each: used ones have room to reuse."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, hard), hard))
-    with subject.open(target, folder) as tunnel:
+    with subject.open(target, _folder(subject, base / "many")) as tunnel:
         figures.add(subject.name, {MANY: tunnel.idle_bytes(_MANY) / _MIB})
+    with subject.open(target, _folder(subject, base / "stalled")) as tunnel:
+        figures.add(subject.name, {STALLED: tunnel.stalled_bytes(_STALLED) / _MIB})
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -139,7 +166,16 @@ def _plan(options: argparse.Namespace) -> Plan:
     chosen = tuple(subject for subject in subjects.ALL if not options.only or subject.name in options.only)
     mib = options.mib or 512
     many = (subjects.PT, subjects.GO_NOISE)
-    return Plan(chosen, workloads.full(mib), options.rounds or 5, mib, options.patience, many)
+    return Plan(
+        chosen,
+        workloads.full(mib),
+        options.rounds or 5,
+        mib,
+        options.patience,
+        workloads.far(mib),
+        many,
+        starts=True,
+    )
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -16,6 +16,7 @@ from tests.interop.build import GO
 FOREIGN_LIMIT = 0.3  # cores that others may use during a sample; more, and it is taken again
 _TRIES = 4  # of one sample; then the quietest counts
 _GLANCE = 0.25  # seconds to look whether the machine is quiet
+_HEAD_START = 0.5  # seconds for the windows of a load to open before another one is measured beside it
 _LOAD_SECONDS = 120  # a load that takes longer hangs
 
 
@@ -93,13 +94,25 @@ def sample(name: str, tunnel: Tunnel, workload: Workload) -> Sample:
     """
     command = [str(GO.binary), "bench-client", "--addr", tunnel.address, *workload.arguments]
     others, before = Others(), processor_seconds(tunnel.pids)
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_LOAD_SECONDS)
+    with _beside(tunnel, workload.beside):
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_LOAD_SECONDS)
     used, foreign = processor_seconds(tunnel.pids) - before, others.cores()
     if done.returncode:
         raise Failed(f"{workload.name} through {name}: {done.stdout}{done.stderr}")
     answer = json.loads(done.stdout)
     figures = workload.figures(answer, used if tunnel.pids else None)
     return Sample(figures, answer.get("failed", 0), foreign)
+
+
+@contextmanager
+def _beside(tunnel: Tunnel, arguments: tuple[str, ...]) -> Iterator[None]:
+    """Run another load meanwhile, if there are arguments for one; what it achieves counts for nothing."""
+    if not arguments:
+        yield
+        return
+    with program([str(GO.binary), "bench-client", "--addr", tunnel.address, *arguments]):
+        time.sleep(_HEAD_START)
+        yield
 
 
 def quietest(take: Callable[[], Sample], patience: Patience) -> Sample:

@@ -18,7 +18,7 @@ _COPY_BUFFER = 65536  # bytes; socat's own 8192 would make it no yardstick
 _BACKLOG = 128  # connections; socat's own 5 would refuse some of 16 at once
 
 
-_ID = "bench-9f8c3f3a1d5be07c42ad"
+_ID = "lava-torch-wisdom-acid-robot-maple"  # as `pt id` makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,42 @@ class Subject:
         open: starts it, given the target's host:port and a folder of its own, and yields the tunnel.
         missing: returns why it can't be measured here, or None; builds what it can.
         drops: whether it may cut connections that come in a burst, so that a load is tried again.
+        open_far: as `open`, with the two ends so many seconds away from each other; None if that is not measured.
     """
 
     name: str
     open: Callable[[str, Path], AbstractContextManager[Tunnel]]
     missing: Callable[[], str | None] = lambda: None
     drops: bool = False
+    open_far: Callable[[str, Path, float], AbstractContextManager[Tunnel]] | None = None
 
 
 @contextmanager
-def _peers(provide: list[str], consume: list[str], target: str, folder: Path) -> Iterator[Tunnel]:
+def _delayed(place: str, seconds: float) -> Iterator[str]:
+    """Give another host:port that leads to a place, with a wait in each direction; none where there is no wait."""
+    if not seconds:
+        yield place
+        return
+    with program([sys.executable, "-m", "tests.bench.delay", place, str(seconds)]) as proxy:
+        yield str(proxy.event("listening")["local"])
+
+
+@contextmanager
+def _peers(
+    provide: list[str], consume: list[str], target: str, folder: Path, seconds: float = 0.0
+) -> Iterator[Tunnel]:
     """Join two libp2p programs that take the same options and print the same events."""
     listening = program([*provide, "--target", target], {"PT_HOME": str(folder / "provider")})
     with listening as provider:
         address = provider.event("ready")["addresses"][0]
-        dialling = program([*consume, "--peer", address], {"PT_HOME": str(folder / "consumer")})
-        with dialling as consumer:
-            local = consumer.event("listening")["local"]
-            yield Tunnel(local, (provider.pid, consumer.pid))
+        _, _, host, _, port, *rest = address.split("/")
+        with _delayed(f"{host}:{port}", seconds) as place:
+            if seconds:
+                address = "/".join(("", "ip4", "127.0.0.1", "tcp", place.rpartition(":")[2], *rest))
+            dialling = program([*consume, "--peer", address], {"PT_HOME": str(folder / "consumer")})
+            with dialling as consumer:
+                local = consumer.event("listening")["local"]
+                yield Tunnel(local, (provider.pid, consumer.pid))
 
 
 _PT = Path(sysconfig.get_path("scripts")) / "pt"
@@ -61,9 +79,9 @@ def _pt(name: str, transport: str, place: str, command: tuple[str, ...] = (str(_
     shared = [*command, "--json", "--no-mdns", "--no-dht", "--transport", transport]
     shared += ["--p2p-listen", f"/ip4/127.0.0.1/{place}"]
     provide, consume = [*shared, "tcp", "--id", _ID], [*shared, "bind", "--id", _ID, "--port", "0"]
-    return Subject(
-        name, functools.partial(_peers, provide, consume), functools.partial(_not_installed, transport)
-    )
+    opened = functools.partial(_peers, provide, consume)
+    is_far = opened if transport == "tcp" else None
+    return Subject(name, opened, functools.partial(_not_installed, transport), open_far=is_far)
 
 
 def _not_installed(transport: str) -> str | None:
@@ -76,7 +94,9 @@ def _foreign(name: str, recipe: Recipe, transport: str, drops: bool = False) -> 
     shared = ["--transport", transport]
     provide = [str(recipe.binary), "tunnel-listen", *shared]
     consume = [str(recipe.binary), "tunnel-dial", *shared]
-    return Subject(name, functools.partial(_peers, provide, consume), functools.partial(built, recipe), drops)
+    opened = functools.partial(_peers, provide, consume)
+    is_far = opened if transport == "noise" else None
+    return Subject(name, opened, functools.partial(built, recipe), drops, is_far)
 
 
 def built(recipe: Recipe) -> str | None:
@@ -109,8 +129,9 @@ def _socat(target: str, _folder: Path) -> Iterator[Tunnel]:
 
 
 @contextmanager
-def _direct(target: str, _folder: Path) -> Iterator[Tunnel]:
-    yield Tunnel(target, ())
+def _direct(target: str, _folder: Path, seconds: float = 0.0) -> Iterator[Tunnel]:
+    with _delayed(target, seconds) as place:
+        yield Tunnel(place, ())
 
 
 PT = _pt("pt", "tcp", "tcp/0")
@@ -130,7 +151,7 @@ SSH_GCM = Subject(
     functools.partial(_installed, *_SSH_TOOLS),
 )
 SOCAT = Subject("socat, two hops", _socat, functools.partial(_installed, "socat"))
-DIRECT = Subject("direct TCP", _direct)
+DIRECT = Subject("direct TCP", _direct, open_far=_direct)
 
 TCP = (PT, GO_NOISE, GO_TLS, RUST_NOISE, SSH, SSH_GCM, SOCAT, DIRECT)
 QUIC = (PT_QUIC, PT_QUIC_UNBATCHED, GO_QUIC, RUST_QUIC)

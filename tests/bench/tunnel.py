@@ -8,6 +8,8 @@ from tests.bench.usage import resident_bytes
 
 _ECHO = b"e"  # asks the server of the load generator to send back what follows
 _PATIENCE = 30.0  # seconds
+_STALL = 0.5  # seconds in which a connection has taken nothing, and will take no more
+_FLOOD = bytes(256 * 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,26 @@ class Tunnel:
             raise ConnectionError(f"{self.address} does not send back what it gets")
         return connection
 
+    def stalled_bytes(self, count: int) -> int:
+        """Return the resident memory with so many connections that are sent to, and whose echoes nobody reads."""
+        with ExitStack() as connections:
+            stalled = [connections.enter_context(self.connect()) for _ in range(count)]
+            for connection in stalled:
+                connection.settimeout(_STALL)
+            while stalled:
+                stalled = [connection for connection in stalled if _takes(connection)]
+            return resident_bytes(self.pids)
+
     def idle_bytes(self, count: int) -> int:
         """Return the resident memory with so many idle connections open."""
         with ExitStack() as connections:
             for _ in range(count):
                 connections.enter_context(self.connect())
             return resident_bytes(self.pids)
+
+
+def _takes(connection: socket.socket) -> bool:
+    try:
+        return connection.send(_FLOOD) > 0
+    except TimeoutError:
+        return False

@@ -5,8 +5,32 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.bench.figures import Figures
-from tests.bench.subjects import GO_NOISE, GO_QUIC, PT, PT_QUIC, RUST_QUIC
-from tests.bench.workloads import ECHO_P50, TUNNELS, Metric, Unit
+from tests.bench.subjects import (
+    DIRECT,
+    GO_NOISE,
+    GO_QUIC,
+    GO_TLS,
+    PT,
+    PT_QUIC,
+    RUST_QUIC,
+    SOCAT,
+    SSH,
+    SSH_GCM,
+)
+from tests.bench.workloads import (
+    BIND_START,
+    DEMO,
+    ECHO_P50,
+    ECHO_P99,
+    FAR,
+    HELP_START,
+    IDLE,
+    MANY,
+    STALLED,
+    TUNNELS,
+    Metric,
+    Unit,
+)
 
 _BULK = tuple(f"{mode}, {streams}" for streams in ("1 stream", "8 streams") for mode in ("send", "recv"))
 
@@ -42,6 +66,30 @@ class Wanted:
         return Verdict(is_certain, kept, f"{what}; {sense} wanted: {words}")
 
 
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A bound on a figure of `pt` itself, or on what it exceeds another one by; at most so much."""
+
+    metric: Metric
+    bound: float
+    over: Metric | None = None
+
+    def verdict(self, figures: Figures) -> Verdict | None:
+        """Judge a run; None if this was not measured."""
+        value = figures.median(PT.name, self.metric)
+        base = 0.0 if self.over is None else figures.median(PT.name, self.over)
+        if value is None or base is None:
+            return None
+        digits = self.metric.unit.digits
+        is_certain = figures.is_trusted(PT.name, self.metric)
+        words = ("yes" if value - base <= self.bound else "NO") if is_certain else "who knows"
+        over = "" if self.over is None else f" over {self.over.name}"
+        what = f"{self.metric.name}{over}, {self.metric.unit.label}: {value - base:.{digits}f}"
+        return Verdict(
+            is_certain, value - base <= self.bound, f"{what}; at most {self.bound:g} wanted: {words}"
+        )
+
+
 def _against_go(bulk: float, cpu: float, echo: float) -> tuple[Wanted, ...]:
     return (
         *(Wanted(Metric(name, Unit.MB_PER_S), GO_NOISE.name, bulk) for name in _BULK),
@@ -59,10 +107,39 @@ def _over_quic() -> Iterator[Wanted]:
     yield Wanted(TUNNELS, GO_QUIC.name, 1.0, PT_QUIC.name)
 
 
-PROMISED = (*_against_go(bulk=1.3, cpu=0.8, echo=1.2), *_over_quic())
+def _beside_others() -> Iterator[Wanted]:
+    for name in _BULK[:2]:
+        for rival, bound in ((GO_TLS, 1.3), (SSH, 1.5), (SSH_GCM, 1.0), (SOCAT, 0.65)):
+            yield Wanted(Metric(name, Unit.MB_PER_S), rival.name, bound)
+        yield Wanted(Metric(name + FAR, Unit.MB_PER_S), GO_NOISE.name, 1.2)
+        mode = name.partition(",")[0]
+        yield Wanted(Metric(f"echo p50 beside {mode}", Unit.MICROSECONDS), GO_NOISE.name, 1.0)
+    yield Wanted(ECHO_P99, GO_NOISE.name, 1.0)
+    for parallel in (1, 16):
+        yield Wanted(Metric(f"tunnels, {parallel} at a time", Unit.PER_S), GO_NOISE.name, 1.0)
+    yield Wanted(Metric(f"tunnels, 1 at a time{FAR}", Unit.PER_S), DIRECT.name, 0.95)
+
+
+def _alone() -> Iterator[Within]:
+    for mode in ("send", "recv"):
+        yield Within(Metric(f"echo p50 beside {mode}", Unit.MICROSECONDS), 2000)
+    yield Within(IDLE, 2 * 70)
+    yield Within(MANY, 2 * 20, IDLE)
+    yield Within(STALLED, 2 * 64, IDLE)
+    yield Within(HELP_START, 0.12)
+    yield Within(BIND_START, 1.0)
+    yield Within(DEMO, 5.0)
+
+
+PROMISED: tuple[Wanted | Within, ...] = (
+    *_against_go(bulk=1.7, cpu=0.65, echo=1.0),
+    *_beside_others(),
+    *_alone(),
+    *_over_quic(),
+)
 GUARDED = _against_go(bulk=0.7, cpu=1.1, echo=5.0)
 
 
-def verdicts(wanted: tuple[Wanted, ...], figures: Figures) -> list[Verdict]:
+def verdicts(wanted: tuple[Wanted | Within, ...], figures: Figures) -> list[Verdict]:
     """Judge all bounds whose metrics were measured."""
     return [verdict for one in wanted if (verdict := one.verdict(figures))]

@@ -24,6 +24,7 @@ class Unit(Enum):
     PER_S = ("/s", 0, True, True)
     CPU_MICROSECONDS = ("CPU µs", 0, False, False)
     MIB = ("MiB", 0, False, False)
+    SECONDS = ("s", 2, False, True)
 
     def __init__(self, label: str, digits: int, more_is_better: bool, is_of_the_clock: bool) -> None:
         self.label = label
@@ -50,6 +51,7 @@ class Workload:
         fields: the fields of its answer that are kept, as metrics.
         cpu: the metric that the tunnel's processor time becomes, if any.
         cpu_seconds: how many seconds of that one unit of the metric is, for the whole load.
+        beside: for another `bench-client`, which runs through the same tunnel meanwhile.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Workload:
     fields: tuple[tuple[str, Metric], ...] = ()
     cpu: Metric | None = None
     cpu_seconds: float = 1.0
+    beside: tuple[str, ...] = ()
 
     def figures(self, answer: dict[str, Any], processor_seconds: float | None) -> dict[Metric, float]:
         """Return what an answer of the load generator says, and the tunnel's processor time for it."""
@@ -66,8 +69,8 @@ class Workload:
         return found
 
 
-def _bulk(mode: str, streams: int, mib: int) -> Workload:
-    name = f"{mode}, {streams} stream{'s' if streams > 1 else ''}"
+def _bulk(mode: str, streams: int, mib: int, where: str = "") -> Workload:
+    name = f"{mode}, {streams} stream{'s' if streams > 1 else ''}{where}"
     return Workload(
         name,
         ("--mode", mode, "--mib", str(mib), "--c", str(streams)),
@@ -88,8 +91,18 @@ def _echo(n: int) -> Workload:
     )
 
 
-def _tunnels(n: int, parallel: int) -> Workload:
-    name = f"tunnels, {parallel} at a time"
+def _echo_beside(mode: str, n: int) -> Workload:
+    metric = Metric(f"echo p50 beside {mode}", Unit.MICROSECONDS)
+    return Workload(
+        metric.name,
+        ("--mode", "latency", "--n", str(n)),
+        (("p50_us", metric),),
+        beside=("--mode", mode, "--mib", str(1 << 20)),  # more than it can do: it is ended with the echoes
+    )
+
+
+def _tunnels(n: int, parallel: int, where: str = "") -> Workload:
+    name = f"tunnels, {parallel} at a time{where}"
     return Workload(
         name,
         ("--mode", "connections", "--n", str(n), "--c", str(parallel)),
@@ -106,14 +119,27 @@ CHECKS = tuple(
 IDLE = Metric("idle", Unit.MIB)
 PEAK = Metric("peak", Unit.MIB)
 MANY = Metric("with 1,000 idle tunnels", Unit.MIB)
+STALLED = Metric("with 50 stalled streams", Unit.MIB)
 ECHO_P50 = Metric("echo p50", Unit.MICROSECONDS)
+ECHO_P99 = Metric("echo p99", Unit.MICROSECONDS)
 TUNNELS = Metric("tunnels, 16 at a time", Unit.PER_S)
+HELP_START, BIND_START, DEMO = (
+    Metric(name, Unit.SECONDS) for name in ("pt --help", "pt bind until it listens", "pt demo")
+)
+FAR = ", 20 ms away"  # round trip
+FAR_SECONDS = 0.01  # each way
 
 
 def full(mib: int) -> tuple[Workload, ...]:
     """Return everything that is measured, with so many MiB in each bulk transfer."""
     bulk = tuple(_bulk(mode, streams, mib) for streams in (1, 8) for mode in ("send", "recv"))
-    return (*bulk, _echo(3000), _tunnels(500, 1), _tunnels(2000, 16))
+    beside = tuple(_echo_beside(mode, 300) for mode in ("send", "recv"))
+    return (*bulk, _echo(3000), *beside, _tunnels(500, 1), _tunnels(2000, 16))
+
+
+def far(mib: int) -> tuple[Workload, ...]:
+    """Return what is measured through a line that takes its time."""
+    return (_bulk("send", 1, mib, FAR), _bulk("recv", 1, mib, FAR), _tunnels(40, 1, FAR))
 
 
 def quick(mib: int) -> tuple[Workload, ...]:

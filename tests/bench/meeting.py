@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.bench import page
 from tests.bench.machine import machine
 from tests.bench.programs import START_SECONDS, Failed, Program, program
 from tests.interop.dht_network import PREFIX, network
 from tests.tools import PT
 
-PAGE = Path(__file__).parents[2] / "docs/performance.md"
 HEADING = "## From start to the first byte"
 NODES = 40
 _ID = "bench-the-meeting-of-two"
@@ -141,12 +141,6 @@ def section(ways: Sequence[Way], runs: int) -> str:
     return _TEXT.format(heading=HEADING, date=date, machine=machine(), runs=runs, rows="\n".join(rows))
 
 
-def kept(page: str) -> str:
-    """Give our part of a page, with a blank line before it; nothing if it has none."""
-    _, heading, rest = page.partition(HEADING)
-    return f"\n{heading}{rest}" if heading else ""
-
-
 def main(arguments: Sequence[str]) -> int:
     """Measure, and write our part of the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.meeting", description=__doc__)
@@ -154,8 +148,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     text = section(measure(options.runs), options.runs)
     print(text)
-    before, _, _ = PAGE.read_text().partition(HEADING)
-    PAGE.write_text(f"{before.rstrip()}\n\n{text}")
+    page.put(HEADING, text)
     return 0
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.bench import report, subjects, workloads
 from tests.bench.figures import Figures
 from tests.bench.measure import Say, measure
-from tests.bench.meeting import kept
+from tests.bench.page import PAGE, kept
 from tests.bench.programs import Failed
 from tests.bench.samples import Patience, load_target
 from tests.bench.starts import measure_starts
@@ -22,7 +22,6 @@ from tests.bench.wanted import GUARDED, verdicts
 from tests.bench.workloads import FAR, FAR_SECONDS, IDLE, MANY, PEAK, STALLED, Workload
 from tests.interop.build import GO
 
-PAGE = Path(__file__).parents[2] / "docs/performance.md"
 _MIB = 1 << 20
 _MANY = 1000  # idle tunnels
 _STALLED = 50  # tunnels that nobody reads from

@@ -7,11 +7,13 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.bench import report
 from tests.bench.figures import Figures
+from tests.bench.page import PARTS, kept, put
 from tests.bench.programs import Failed, program
 from tests.bench.run import guard
 from tests.bench.samples import FOREIGN_LIMIT, Patience, Sample, load_target, quietest, sample
@@ -202,3 +204,16 @@ def test_writes_figures_ratios_and_gaps() -> None:
     assert "| direct       |          ~0.36 |" in page
     assert "socat: not measured, not installed." in page
     assert "Rust: 7 tunnels failed." in page
+
+
+def test_each_part_of_the_page_is_written_by_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "page"
+    path.write_text("# All\n\nours\n")
+    first, last = PARTS
+    for heading in (last, first, first, last):
+        put(heading, f"{heading}\n\n{len(heading)} figures\n", path)
+    written = path.read_text()
+    assert written.startswith("# All\n\nours\n\n")
+    assert all(written.count(f"{part}\n\n{len(part)} figures\n") == 1 for part in PARTS)
+    assert kept(written) == written.removeprefix("# All\n\nours\n")
+    assert kept("# All\n") == ""

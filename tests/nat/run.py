@@ -18,6 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs/nat.md"
 BOTH = ("quic", "tcp")
 MAKES: dict[str, Make] = {
     "pt": Pt(),
+    "pt-quic": Pt(("quic",)),
     "pt-both": Pt(BOTH),
     "go": Go(),
     "go-quic": Go(("quic",)),

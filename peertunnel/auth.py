@@ -196,6 +196,7 @@ class Authenticator:
         if connection.is_closed:
             return
         self.proven.add(connection)
+        connection.is_proven = True
         peer_id = str(connection.peer_id)
         self._known[peer_id] = None
         self._known.move_to_end(peer_id)

@@ -91,8 +91,8 @@ def encode(message: Proposal | Kind) -> bytes:
     if isinstance(message, Kind):
         return encode_message([(1, int(message))])
     addresses = [address for address in message.addresses if len(address) <= MAX_ADDRESS][:MAX_ADDRESSES]
-    fields = [(1, int(Kind.PROPOSE)), (2, int(message.mapping)), *((3, address) for address in addresses)]
-    return encode_message(fields)
+    head = (1, int(Kind.PROPOSE)), (2, int(message.mapping))
+    return encode_message([*head, *((3, address) for address in addresses)])
 
 
 def decode(data: bytes) -> Proposal | Kind:

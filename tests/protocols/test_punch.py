@@ -71,14 +71,13 @@ def test_the_end_whose_nat_maps_anew_opens(one: Mapping, other: Mapping, turns: 
 
 def test_turns_follow_each_other() -> None:
     initiator, responder, _ = agree(UNKNOWN, UNKNOWN)
-    opener, prober = initiator, responder
-    for _ in range(2):
+    ends: list[Initiator | Responder] = [initiator, responder]
+    for opener, prober in (ends, ends[::-1]):
         opener.opened()
         assert prober.receive(opener.outgoing()) == [Opened()]
         prober.probed()
         assert opener.receive(prober.outgoing()) == [Probed()]
-        opener, prober = prober, opener
-    for end in (initiator, responder):
+    for end in ends:
         with pytest.raises(LocalProtocolError):
             end.opened()
 

@@ -5,7 +5,6 @@ circuit, with one peer at a time, and for a bounded time. Packets go to no addre
 has told in that attempt, and tells again now.
 """
 
-import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 20.0  # seconds for all of it
 REST = 20.0  # seconds from the end of what one peer has asked for until the next may ask
-_log = logging.getLogger(__name__)
 E = TypeVar("E", bound=Event)
 
 
@@ -125,6 +123,7 @@ class Chance:
             places = self._places(talk.stream.muxed_conn, agreed)
             if not agreed.turns:
                 raise ChanceError(_HOPELESS[own.mapping])
+            was_known = len(agreed.turns) == 1
             for role in agreed.turns:
                 await (self._open if role is Role.OPENER else self._probe)(talk, places)
         except MuxedStreamEOF:
@@ -133,7 +132,7 @@ class Chance:
             raise ChanceError(str(error) or "the peer does not do this") from error
         finally:
             talk.stream.abort()
-        raise ChanceError("no packet has found its way through the routers")
+        raise ChanceError(_IN_VAIN if was_known else _HOPELESS[Mapping.CHANGING])
 
     def _places(self, circuit: MuxedConnection, agreed: Agreed) -> list[SockAddress]:
         """Give where the peer's NAT has it, as far as it has told that before."""
@@ -168,9 +167,10 @@ class Chance:
         await talk.say()
 
 
+_IN_VAIN = "no packet has found its way through the routers"
 _HOPELESS = {
     Mapping.CHANGING: "the routers at both ends map each destination to another port",
-    Mapping.STEADY: "the routers at both ends keep their ports, and yet let nothing in",
+    Mapping.STEADY: "the routers at both ends keep their ports, and yet nothing came in",
 }
 
 

@@ -101,12 +101,17 @@ class HolePunching:
     Args:
         host: dials, listens and knows our addresses.
         on_punched: called with each direct connection that has come of it; must not wait.
+        on_failed: called with a peer's id and the reason when chance hasn't helped either, between two of us.
     """
 
     def __init__(
-        self, host: Puncher, on_punched: Callable[[MuxedConnection], None] = lambda connection: None
+        self,
+        host: Puncher,
+        on_punched: Callable[[MuxedConnection], None] = lambda connection: None,
+        on_failed: Callable[[str, str], None] = lambda peer_id, reason: None,
     ) -> None:
         self._host = host
+        self._on_failed = on_failed
         self._on_punched = on_punched
         self._nursery: trio.Nursery | None = None
         self._efforts: dict[str, _Effort] = {}
@@ -256,7 +261,7 @@ class HolePunching:
             try:
                 await self._chance.ask(circuit)
             except ChanceError as error:
-                _log.info("%s stays relayed: %s", circuit.peer_id, error)
+                self._on_failed(str(circuit.peer_id), str(error))
 
     async def _attempt(
         self, peer_id: ID, agreed: Synchronised, own: tuple[bytes, ...], *, is_client: bool
@@ -315,6 +320,6 @@ class HolePunching:
             with self._until_met(stream.peer):
                 await self._chance.answer(stream)
         except ChanceError as error:
-            _log.info("%s stays relayed: %s", stream.peer, error)
+            self._on_failed(stream.peer, str(error))
         except Exception:  # noqa: BLE001  a task boundary
             _log.exception("meeting %s by chance failed", stream.peer)

@@ -200,6 +200,7 @@ class Authenticator:
             return
         self.proven.add(connection)
         connection.kept += self._keeps
+        connection.is_proven = True
         peer_id = str(connection.peer_id)
         self._known[peer_id] = None
         self._known.move_to_end(peer_id)

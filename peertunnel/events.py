@@ -70,6 +70,15 @@ class PathChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PunchFailed(Event):
+    """No direct way to a peer has come of all that was tried, and why; it is tried again later."""
+
+    kind: ClassVar[str] = "punch-failed"
+    peer_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TunnelOpened(Event):
     """A connection is bridged: on the consumer remote is who connected, on the provider the target."""
 

@@ -204,8 +204,12 @@ class Node:
 
 
 @asynccontextmanager
-async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
+async def open_node(options: NodeOptions, emit: Emit = lambda event: None) -> AsyncIterator[Node]:
     """Run a node.
+
+    Args:
+        options: how.
+        emit: takes PunchFailed.
 
     Raises:
         HostError: an address cannot be listened on.
@@ -229,6 +233,7 @@ async def open_node(options: NodeOptions) -> AsyncIterator[Node]:
             is_hidden=options.ways == "relayed",
             maps_ports=options.portmap,
             finds_relays=options.dht,
+            emit=emit,
         )
         await nursery.start(reach.run)
         for source in running:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from peertunnel.changes import watch_network
+from peertunnel.events import Emit, PunchFailed
 from peertunnel.host import Host
 from peertunnel.portmap import Listener, PortMapper, Status, listeners
 from peertunnel.protocols.address import split_address
@@ -30,6 +31,7 @@ class Reach:
         is_hidden: nobody may learn our addresses, so there are no ways but through these relays.
         maps_ports: whether to ask the router.
         finds_relays: whether to use relays that the user has not named.
+        emit: takes PunchFailed.
     """
 
     def __init__(
@@ -40,12 +42,15 @@ class Reach:
         is_hidden: bool = False,
         maps_ports: bool = False,
         finds_relays: bool = False,
+        emit: Emit = lambda event: None,
     ) -> None:
         self._host = host
         self._is_hidden = is_hidden
         self._maps_ports = maps_ports
         self._finds_relays = finds_relays
-        self._punching = HolePunching(host)
+        self._punching = HolePunching(
+            host, on_failed=lambda peer_id, reason: emit(PunchFailed(peer_id, reason))
+        )
         self._mapper = PortMapper(self._listeners, lambda addresses: None, secret=host.sign(b"port mapping"))
         self._preferred: list[str] = []
         for address in relays:

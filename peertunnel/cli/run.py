@@ -65,7 +65,7 @@ class Session:
             known=KnownPeers(known_peers_path()),
             accept_new_key=self.accept_new_key,
         )
-        async with open_node(options) as node:
+        async with open_node(options, self.emit) as node:
             yield node
 
     async def provide(self, node: "Node", service: Service, target: Endpoint, admission: Admission) -> None:

@@ -12,6 +12,7 @@ from peertunnel.events import (
     PathChanged,
     Pong,
     ProofsFailed,
+    PunchFailed,
     Ready,
     Shared,
     TrafficMeasured,
@@ -30,7 +31,7 @@ def threshold(event: Event) -> int:
     match event:
         case ErrorOccurred():
             return QUIET
-        case AddressesChanged() | TunnelOpened() | TunnelClosed(reason="finished"):
+        case AddressesChanged() | PunchFailed() | TunnelOpened() | TunnelClosed(reason="finished"):
             return VERBOSE
         case TrafficMeasured():
             return NEVER  # the display shows it, once a second and in one place
@@ -51,6 +52,8 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
             return f"Lost the connection to {peer_id}"
         case PathChanged(peer_id):
             return f"Connected to {peer_id}: {way_and_time(event)}"
+        case PunchFailed(peer_id, reason):
+            return f"No direct way to {peer_id}: {reason}"
         case TunnelOpened(tunnel, _, remote):
             return f"Tunnel {tunnel} opened: {remote}"
         case TunnelClosed(tunnel, sent, received, reason):

@@ -39,6 +39,7 @@ class MuxedConnection(IMuxedConn):
         kept: how many rely on the connection although no stream may be open; it is not closed for being idle.
         send_window: tells how many bytes may be sent on a stream now.
         way: how the connection reaches the peer.
+        is_proven: whether the peer has proven that it knows a service's secret, and we that we do.
         local_port: the port at our end, 0 behind a relay.
     """
 
@@ -57,6 +58,7 @@ class MuxedConnection(IMuxedConn):
         self.reason = ""
         self.round_trip: float | None = None
         self.kept = 0
+        self.is_proven = False
         self._router = router
         self._streams: dict[int, MuxedStream] = {}
         self._negotiating: dict[MuxedStream, float] = {}

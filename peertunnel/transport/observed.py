@@ -4,6 +4,7 @@ Only connections that left from a port that we listen on count: what a NAT has m
 punched, and where a NAT that maps by the inner address alone lets everybody in.
 """
 
+import ipaddress
 from collections import Counter
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from peertunnel.budget import place_of
+from peertunnel.protocols.punch import Mapping
 from peertunnel.transport.addresses import is_loopback
 from peertunnel.transport.connection import MuxedConnection
 
@@ -64,6 +66,28 @@ class Observed:
         }
         return False if len(places) > 1 else None
 
+    @property
+    def quic(self) -> tuple[str, ...]:
+        """Those of our addresses at which the internet sees our port for QUIC over IPv4."""
+        return tuple(filter(_is_public_quic, self.addresses))
+
+    @property
+    def quic_mapping(self) -> Mapping:
+        """What our NAT does with that port, as far as it shows.
+
+        One that has kept the port's number most likely keeps the port, too: few do for each destination.
+        """
+        self._forget_dead()
+        seen = {c: address for c, address in self._seen.items() if _is_public_quic(address)}
+        by_port: dict[int, set[str]] = {}
+        for connection, address in seen.items():
+            by_port.setdefault(connection.local_port, set()).add(address)
+        if any(len(addresses) > 1 for addresses in by_port.values()):
+            return Mapping.CHANGING
+        is_kept = any(f"/udp/{c.local_port}/" in address for c, address in seen.items())
+        is_agreed = len({place_of(connection.get_remote_address()) for connection in seen}) > 1
+        return Mapping.STEADY if is_kept or is_agreed else Mapping.UNKNOWN
+
     def _forget_dead(self) -> None:
         self._seen = {connection: seen for connection, seen in self._seen.items() if not connection.is_closed}
 
@@ -71,6 +95,10 @@ class Observed:
 def _kind(address: str) -> tuple[str, ...]:
     """Return the family and the transport of a multiaddr: a NAT maps each port of each by itself."""
     return tuple(address.split("/")[1:4:2])
+
+
+def _is_public_quic(address: str) -> bool:
+    return _kind(address) == ("ip4", "udp") and ipaddress.ip_address(address.split("/")[2]).is_global
 
 
 def _read(observed: bytes) -> str:

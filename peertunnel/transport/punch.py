@@ -21,7 +21,9 @@ import trio
 from libp2p.peer.id import ID
 
 from peertunnel.protocols.dcutr import PROTOCOL, Synchronised
+from peertunnel.protocols.punch import PROTOCOL as CHANCE
 from peertunnel.transport.candidates import Target, offered, public_targets, targets
+from peertunnel.transport.chance import Chance, ChanceError
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dcutr import ExchangeError, initiate, respond
 from peertunnel.transport.hole import Hole
@@ -99,28 +101,36 @@ class HolePunching:
     Args:
         host: dials, listens and knows our addresses.
         on_punched: called with each direct connection that has come of it; must not wait.
+        on_failed: called with a peer's id and the reason when chance hasn't helped either, between two of us.
     """
 
     def __init__(
-        self, host: Puncher, on_punched: Callable[[MuxedConnection], None] = lambda connection: None
+        self,
+        host: Puncher,
+        on_punched: Callable[[MuxedConnection], None] = lambda connection: None,
+        on_failed: Callable[[str, str], None] = lambda peer_id, reason: None,
     ) -> None:
         self._host = host
+        self._on_failed = on_failed
         self._on_punched = on_punched
         self._nursery: trio.Nursery | None = None
         self._efforts: dict[str, _Effort] = {}
         self._answers: Counter[str] = Counter()
         self._awaited: dict[str, list[trio.CancelScope]] = {}
+        self._chance = Chance(host)
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Punch holes until cancelled; started as soon as the protocol is served."""
         async with trio.open_nursery() as self._nursery:
             self._host.serve(PROTOCOL, self._accept)
+            self._host.serve(CHANCE, self._accept_chance)
             self._host.watch(self._stands)
             task_status.started()
             try:
                 await trio.sleep_forever()
             finally:
                 self._host.stop_serving(PROTOCOL)
+                self._host.stop_serving(CHANCE)
                 self._nursery = None
 
     def retry(self) -> None:
@@ -239,8 +249,19 @@ class HolePunching:
                 await trio.sleep(pauses.pop(0))
                 continue
             attempt += 1
+            self._chance.note(circuit, agreed.addresses)
             # As in go-libp2p, whose versions before 0.41 had the roles the other way round.
             await self._attempt(circuit.peer_id, agreed, own, is_client=attempt == ATTEMPTS)
+            if attempt == 1:
+                await self._try_chance(circuit)
+
+    async def _try_chance(self, circuit: MuxedConnection) -> None:
+        """Do what the specification doesn't know of, where it has failed."""
+        if self._chance.may_meet(circuit):
+            try:
+                await self._chance.ask(circuit)
+            except ChanceError as error:
+                self._on_failed(str(circuit.peer_id), str(error))
 
     async def _attempt(
         self, peer_id: ID, agreed: Synchronised, own: tuple[bytes, ...], *, is_client: bool
@@ -272,6 +293,7 @@ class HolePunching:
         try:
             with self._until_met(peer_id):
                 agreed = await respond(stream, own)
+                self._chance.note(stream.muxed_conn, agreed.addresses)
                 with trio.move_on_after(ATTEMPT):
                     hole = self._hole(stream.muxed_conn.peer_id)
                     await hole.punch(targets(agreed.addresses, own), agreed.at, is_client=True)
@@ -283,3 +305,21 @@ class HolePunching:
             self._answers[peer_id] -= 1
             if not self._answers[peer_id]:
                 del self._answers[peer_id]
+
+    def _accept_chance(self, stream: MuxedStream) -> None:
+        """Take a stream on which a peer that has proven itself wants to meet by chance, where DCUtR has failed."""
+        circuit = stream.muxed_conn
+        is_ours = circuit.way.kind == "relayed" and circuit.is_initiator
+        if not is_ours or self._nursery is None or not self._chance.admits(circuit):
+            stream.abort()
+            return
+        self._nursery.start_soon(self._take_chance, stream)
+
+    async def _take_chance(self, stream: MuxedStream) -> None:
+        try:
+            with self._until_met(stream.peer):
+                await self._chance.answer(stream)
+        except ChanceError as error:
+            self._on_failed(stream.peer, str(error))
+        except Exception:  # noqa: BLE001  a task boundary
+            _log.exception("meeting %s by chance failed", stream.peer)

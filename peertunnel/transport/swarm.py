@@ -91,7 +91,7 @@ class Network(Swarm):
 
         Args:
             peer_id: who is to come.
-            targets: where the peer's NAT has it.
+            targets: where the peer's NAT has it; port 0 stands for any, over QUIC.
             is_client: whether ours is the client's side of the handshakes.
         """
         places = {(target[0], target[1]): (peer_id, is_client) for target in targets}
@@ -125,9 +125,10 @@ class Network(Swarm):
         if not self._has_room(place):
             await connection.close()
             return
-        remote = connection.get_remote_address()
-        if remote is not None and self._crossing.get(remote[:2], (None, False))[0] == connection.peer_id:
-            connection.way = PUNCHED
+        if (remote := connection.get_remote_address()) is not None:
+            expected = (self._crossing.get((remote[0], port), (None, False))[0] for port in (remote[1], 0))
+            if connection.peer_id in expected:
+                connection.way = PUNCHED
         try:
             await self._take_from(place, connection)
         except UpgradeError:

@@ -12,12 +12,14 @@ from tests.nat.crossing import Trio
 from tests.nat.lab.kinds import KINDS, Kind, Nat
 from tests.nat.makes import Go, Make, Pt, Rust
 from tests.nat.matrix import Cell, measure_row
+from tests.nat.repeated import repeat
 from tests.nat.report import Table, page, section
 
 PAGE = Path(__file__).parents[2] / "docs/nat.md"
 BOTH = ("quic", "tcp")
 MAKES: dict[str, Make] = {
     "pt": Pt(),
+    "pt-quic": Pt(("quic",)),
     "pt-both": Pt(BOTH),
     "go": Go(),
     "go-quic": Go(("quic",)),
@@ -30,6 +32,7 @@ SUBJECTS = {
     "go-libp2p, TCP": "go/go/go",
     "go-libp2p, TCP and QUIC": "go-both/go-both/go-both",
 }
+BY_CHANCE = "pt-quic/pt-quic/pt-quic"
 DELAY_MS = 10.0
 PATIENCE_SECONDS = 20.0  # go-libp2p gives up after three attempts of five seconds
 
@@ -38,6 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     """Measure what is asked for; with nothing asked for, everything, and write the page."""
     options = _parser().parse_args(arguments)
     build.main(["gopeer", *(["rspeer"] if "rust" in "".join(options.trios) else [])])
+    if options.runs:
+        for names in options.trios or [BY_CHANCE]:
+            trio.run(_repeat, parties(names), options)
+        return 0
     chosen = {trio_name: trio_name for trio_name in options.trios} or SUBJECTS
     tables: dict[str, Table] = {}
     for title, names in chosen.items():
@@ -81,6 +88,18 @@ async def _measure(
     return table
 
 
+async def _repeat(who: Trio, options: argparse.Namespace) -> None:
+    """Measure again and again what may come out otherwise the next time."""
+    for provider in options.providers:
+        for consumer in options.consumers:
+            here, there = (Nat(kind, delay_ms=DELAY_MS) for kind in (provider, consumer))
+            runs = await repeat(who, here, there, options.runs, PATIENCE_SECONDS, options.at_once)
+            print(runs, flush=True)
+            for cell in runs.cells:
+                if cell.problem:
+                    print(cell.problem, file=sys.stderr)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.nat", description=__doc__)
     parser.add_argument(
@@ -91,5 +110,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     for option in ("--providers", "--consumers"):
         parser.add_argument(option, nargs="+", choices=KINDS, default=KINDS, metavar="KIND")
+    parser.add_argument("--runs", type=int, default=0, help="only count how often a path becomes direct")
     parser.add_argument("--at-once", type=int, default=2, help="consumers that start at a time")
     return parser

@@ -27,6 +27,10 @@ JSON: list[tuple[Event, dict[str, object]]] = [
         {"kind": "path", "peer_id": "12D3", "path": "none", "rtt_ms": None, **NO_LIMIT, "transport": None},
     ),
     (
+        events.PunchFailed("12D3", "of the weather"),
+        {"kind": "punch-failed", "peer_id": "12D3", "reason": "of the weather"},
+    ),
+    (
         events.TunnelOpened(1, "12D3", "[::1]:5000"),
         {"kind": "tunnel-opened", "tunnel": 1, "peer_id": "12D3", "remote": "[::1]:5000"},
     ),

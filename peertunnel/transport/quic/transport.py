@@ -30,6 +30,7 @@ from peertunnel.transport.race import Attempt, alternate, failing
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
 from peertunnel.transport.tcp import SockAddress, family_of, resolve
+from peertunnel.transport.way import Way
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -84,6 +85,7 @@ class Quic:
         self._congestion = congestion
         self._listening: list[Endpoint] = []
         self._dialling: dict[int, Endpoint] = {}
+        self._single: set[Endpoint] = set()  # with a connection each
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
@@ -217,10 +219,44 @@ class Quic:
             self._nursery.start_soon(endpoint.run)
         return self._dialling[family]
 
+    async def dial_from(self, udp: UdpSocket, peer_id: ID, target: SockAddress, way: Way) -> QuicConnection:
+        """Connect to a peer from a socket, which has no other connection and is closed with this one.
+
+        Raises:
+            UpgradeError: nobody answered, or it was somebody else.
+        """
+        assert self._nursery is not None
+        endpoint = self._endpoint(udp, is_server=False)
+        scope: trio.CancelScope = await self._nursery.start(self._serve, endpoint)
+        try:
+            connection = await endpoint.dial(peer_id, target, way)
+        except BaseException:
+            scope.cancel()
+            raise
+        self._nursery.start_soon(_follow, connection, scope)
+        return connection
+
+    async def _serve(
+        self, endpoint: Endpoint, task_status: "TaskStatus[trio.CancelScope]" = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        self._single.add(endpoint)
+        try:
+            with trio.CancelScope() as scope:
+                task_status.started(scope)
+                await endpoint.run()
+        finally:
+            self._single.discard(endpoint)
+
     def rebound(self) -> None:
         """Tell peers where we are now: the network has changed."""
-        for endpoint in (*self._listening, *self._dialling.values()):
+        for endpoint in (*self._listening, *self._dialling.values(), *self._single):
             endpoint.rebound()
+
+
+async def _follow(connection: QuicConnection, scope: trio.CancelScope) -> None:
+    """Close what serves a connection when it has ended."""
+    await connection.event_closed.wait()
+    scope.cancel()
 
 
 def _leads(bound: str, target: str) -> bool:

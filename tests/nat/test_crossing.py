@@ -1,5 +1,8 @@
 """What measures the matrix: other people's peers punch holes in it, and `pt` takes the direct paths there are."""
 
+from functools import partial
+from itertools import product
+
 import pytest
 import trio
 
@@ -8,6 +11,7 @@ from tests.nat.lab.kinds import KINDS, Kind, Nat
 from tests.nat.makes import Go, Make, Pt, Rust
 from tests.nat.matrix import Cell, can_be_direct, measure_row
 from tests.nat.report import section
+from tests.nat.together import together
 
 DELAY_MS = 10.0
 PATIENCE_SECONDS = 12.0  # two of go-libp2p's attempts, of which the first is usually enough
@@ -29,12 +33,14 @@ async def _row(parties: Trio, provider: Kind, consumers: list[Kind]) -> dict[str
 
 
 @pytest.mark.usefixtures("gopeer", "rspeer")
-@pytest.mark.parametrize("relay", [Go(), Rust()], ids=["by Go", "by Rust"])
-@pytest.mark.parametrize("consumer", [Go(), Rust()], ids=["Go calls", "Rust calls"])
-@pytest.mark.parametrize("provider", [Go(), Rust()], ids=["Go", "Rust"])
-async def test_other_peoples_peers_punch_holes_where_they_can(
-    provider: Make, consumer: Make, relay: Make
-) -> None:
+async def test_other_peoples_peers_punch_holes_where_they_can() -> None:
+    makes: dict[str, Make] = {"Go": Go(), "Rust": Rust()}
+    await together(
+        {"-".join(who): partial(_punch, *(makes[name] for name in who)) for who in product(makes, repeat=3)}
+    )
+
+
+async def _punch(provider: Make, consumer: Make, relay: Make) -> None:
     cells = await _row(Trio(provider, consumer, relay), "cone", RELAYED)
     assert [cells[kind].problem for kind in RELAYED] == ["", ""]
     assert [cells[kind].first_path for kind in RELAYED] == ["relayed", "relayed"]

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.nat.crossing import Crossing, Trio, crossing, relaying
 from tests.nat.faults import Fault
 from tests.nat.lab.kinds import Kind, Nat
 from tests.nat.makes import Pt
+from tests.nat.together import together
 from tests.nat.transfer import CHUNK, transferring
 
 RECOVERY_SECONDS = 10.0
@@ -24,6 +26,8 @@ FAULTS: dict[str, Fault] = {
     "replaced by a symmetric one": faults.replaced,
     "relay killed": faults.relay_killed,
 }
+
+BETWEEN: list[tuple[Kind, str]] = [("none", "consumer"), ("cone", "provider"), ("cone", "consumer")]
 
 
 @asynccontextmanager
@@ -42,17 +46,23 @@ async def _survive(opened: Crossing, fault: Fault, behind: str) -> None:
         await transfer.finish()
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_a_public_providers_tunnels_come_back(fault: Fault, tmp_path: Path) -> None:
-    async with _tunnel(tmp_path, "none", "cone") as opened:
-        await _survive(opened, fault, "consumer")
-
-
-@pytest.mark.parametrize("behind", ["provider", "consumer"])
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_punched_tunnels_come_back(fault: Fault, behind: str, tmp_path: Path) -> None:
-    async with _tunnel(tmp_path, "cone", "cone") as opened:
+async def _survive_between(provider: Kind, fault: Fault, behind: str, folder: Path) -> None:
+    async with _tunnel(folder, provider, "cone") as opened:
         await _survive(opened, fault, behind)
+
+
+@pytest.mark.timeout(300)
+async def test_tunnels_come_back(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those of a public provider, whose consumers' router fails; and punched ones, whichever of the two routers does."""
+    await together(
+        {
+            f"{provider} provider, {behind}'s router {name}": partial(
+                _survive_between, provider, fault, behind, tmp_path_factory.mktemp("fault")
+            )
+            for name, fault in FAULTS.items()
+            for provider, behind in BETWEEN
+        }
+    )
 
 
 async def test_relayed_tunnels_come_back_with_the_relay(tmp_path: Path) -> None:

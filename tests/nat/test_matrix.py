@@ -1,5 +1,7 @@
 """Two `pt` and a `pt relay`, from behind every kind of router to every other: a byte flows, and directly where it can."""
 
+from functools import partial
+
 import pytest
 import trio
 
@@ -7,6 +9,7 @@ from tests.nat.crossing import Trio
 from tests.nat.lab.kinds import KINDS, Kind, Nat
 from tests.nat.makes import Go, Make, Pt, Rust
 from tests.nat.matrix import Cell, can_be_direct, measure_row
+from tests.nat.together import together
 
 DELAY_MS = 10.0  # of each link: 40 ms there and back
 PATIENCE_SECONDS = 15.0  # for a direct path, on a machine that starts other consumers meanwhile
@@ -79,9 +82,13 @@ MIXED = [
 ]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.usefixtures("gopeer", "rspeer")
-@pytest.mark.parametrize(("provider", "relay", "consumer"), MIXED, ids=map("-".join, MIXED))
-async def test_other_peoples_ends_and_relays(provider: str, relay: str, consumer: str) -> None:
+async def test_other_peoples_ends_and_relays() -> None:
+    await together({"-".join(who): partial(_meet, *who) for who in MIXED})
+
+
+async def _meet(provider: str, relay: str, consumer: str) -> None:
     nat = Nat("cone", delay_ms=DELAY_MS)
     who = Trio(MAKES[provider], MAKES[consumer], MAKES[relay])
     cells = await _row(who, nat, {"cone": nat, "symmetric": Nat("symmetric", delay_ms=DELAY_MS)}, {"cone"})

@@ -23,6 +23,7 @@ from multiaddr import Multiaddr
 from peertunnel import __version__
 from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
+from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Answer, Identified
 from peertunnel.streams import Unavailable
 from peertunnel.transport import identify
@@ -41,6 +42,7 @@ from peertunnel.transport.swarm import MAX_CONNECTIONS, create_network
 from peertunnel.transport.tcp import sources_of
 from peertunnel.transport.upgrade import create_upgrader
 from peertunnel.transport.visits import Visits
+from peertunnel.transport.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from peertunnel.identity import Identity
@@ -95,6 +97,7 @@ class Host:
             raise HostError(
                 f"This peertunnel does not speak QUIC: {why_not()}.", hint="Leave --transport out."
             )
+        self._witnesses = Witnesses(self.network, self.observed)
         self.reservations = Reservations(self.peer_id, self._visits)
         self.add_addresses(lambda: self.reservations.addresses)
         circuits = Circuits(self.network, self, self._visits, self.reservations.admits)
@@ -221,6 +224,8 @@ class Host:
                 place, peer_id = str(connection.get_transport_addresses()[0]), str(connection.peer_id)
                 distance = connection.round_trip or float("inf")
                 self.reservations.offer(peer_id, [place], is_found=True, distance=distance)
+                told = address_texts(answer.listen_addrs[: identify.MAX_ADDRESSES], peer_id)
+                await self._witnesses.keep(connection, told)
 
     @asynccontextmanager
     async def newcomers(self, peer_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[MuxedConnection]]:

@@ -28,7 +28,7 @@ from peertunnel.protocols.punch import (
 from peertunnel.transport.candidates import place_at, read_place, target_of
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.observed import Observed
-from peertunnel.transport.ports import Pace, Sockets, probe
+from peertunnel.transport.ports import Pace, Sockets, port_given_now, probe
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.swarm import Network
 from peertunnel.transport.tcp import SockAddress
@@ -91,11 +91,11 @@ class Chance:
         """
         async with self._turn:
             with trio.move_on_after(PATIENCE):
+                end = Initiator(await self._proposal())
                 try:
                     stream = await circuit.open_tunnel(PROTOCOL)
                 except MuxedConnError as error:
                     raise ChanceError(str(error)) from error
-                end = Initiator(self._proposal())
                 end.start()
                 await self._meet(_Talk(stream, end))
             raise ChanceError("it took too long")
@@ -105,24 +105,26 @@ class Chance:
         async with self._turn:
             try:
                 with trio.move_on_after(PATIENCE):
-                    await self._meet(_Talk(stream, Responder(self._proposal())))
+                    await self._meet(_Talk(stream, Responder(await self._proposal())))
             finally:
                 self._rested_at = trio.current_time() + REST
             raise ChanceError("it took too long")
 
-    def _proposal(self) -> Proposal:
+    async def _proposal(self) -> Proposal:
         observed = self._host.observed
-        places = [place for address in observed.quic if (place := place_at(address)) is not None]
-        return Proposal(observed.quic_mapping, tuple(places))
+        seen, mapping = list(observed.quic), observed.quic_mapping
+        if mapping is not Mapping.STEADY and self._host.quic is not None:
+            seen += await port_given_now(self._host.quic, observed.quic_observers)
+        places = [place for address in seen if (place := place_at(address)) is not None]
+        return Proposal(mapping, tuple(places))
 
     async def _meet(self, talk: "_Talk") -> None:
         """Take our turns; raises ChanceError, if it isn't cancelled before."""
-        own = self._proposal()
         try:
             agreed = await talk.hear(Agreed)
             places = self._places(talk.stream.muxed_conn, agreed)
             if not agreed.turns:
-                raise ChanceError(_HOPELESS[own.mapping])
+                raise ChanceError(_HOPELESS[agreed.theirs.mapping])
             was_known = len(agreed.turns) == 1
             for role in agreed.turns:
                 await (self._open if role is Role.OPENER else self._probe)(talk, places)
@@ -160,9 +162,10 @@ class Chance:
         """Probe the peer."""
         assert self._host.quic is not None
         (ip, *_), peer_id = places[0], talk.stream.muxed_conn.peer_id
+        seen = [port for host, port, *_ in reversed(places) if host == ip]  # the latest one was told last
         await talk.hear(Opened)
         with self._host.network.crossing(peer_id, [(ip, 0)], is_client=False):
-            await probe(self._host.quic, self._pace, ip, [port for host, port, *_ in places if host == ip])
+            await probe(self._host.quic, self._pace, ip, seen)
         talk.end.probed()
         await talk.say()
 

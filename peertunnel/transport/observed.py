@@ -47,7 +47,7 @@ class Observed:
 
     def note(self, connection: MuxedConnection, address: bytes) -> None:
         """Take a peer's answer: a multiaddr in its binary form, empty while it has yet to come."""
-        self._seen[connection] = _read(address)
+        self._seen[connection] = read_observed(address)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -72,13 +72,18 @@ class Observed:
         return tuple(filter(_is_public_quic, self.addresses))
 
     @property
+    def quic_observers(self) -> list[MuxedConnection]:
+        """The connections whose peers see it there, the latest first."""
+        self._forget_dead()
+        return [connection for connection in reversed(self._seen) if _is_public_quic(self._seen[connection])]
+
+    @property
     def quic_mapping(self) -> Mapping:
         """What our NAT does with that port, as far as it shows.
 
         One that has kept the port's number most likely keeps the port, too: few do for each destination.
         """
-        self._forget_dead()
-        seen = {c: address for c, address in self._seen.items() if _is_public_quic(address)}
+        seen = {connection: self._seen[connection] for connection in self.quic_observers}
         by_port: dict[int, set[str]] = {}
         for connection, address in seen.items():
             by_port.setdefault(connection.local_port, set()).add(address)
@@ -101,7 +106,7 @@ def _is_public_quic(address: str) -> bool:
     return _kind(address) == ("ip4", "udp") and ipaddress.ip_address(address.split("/")[2]).is_global
 
 
-def _read(observed: bytes) -> str:
+def read_observed(observed: bytes) -> str:
     """Return an address as text, "" for what is none."""
     try:
         return str(Multiaddr(observed)) if observed else ""

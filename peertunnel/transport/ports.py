@@ -6,6 +6,7 @@ The prober sends packets to one port after the other. The socket that gets one o
 
 import errno
 import random
+from collections.abc import Iterable
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,15 @@ import trio
 from libp2p.peer.id import ID
 
 from peertunnel.protocols.punch import FIRST_PORT, LAST_PORT, likely_ports
+from peertunnel.transport import identify
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.hole import PACKET
+from peertunnel.transport.observed import read_observed
 from peertunnel.transport.quic.udp import UdpSocket
 from peertunnel.transport.swarm import Network
 from peertunnel.transport.tcp import SockAddress
 from peertunnel.transport.upgrade import UpgradeError
-from peertunnel.transport.way import PUNCHED
+from peertunnel.transport.way import DIRECT, PUNCHED
 
 if TYPE_CHECKING:
     from peertunnel.transport.quic.transport import Quic
@@ -29,6 +33,7 @@ PROBES = 2048  # of the prober, twice as many as miss 256 sockets 2 times in 100
 RATE = 400.0  # packets a second; 500 at the most
 BURST = 4  # of them at once
 LINGER = 1.5  # seconds after the last probe for the opener's dial: three round trips across the world
+LOOK = 2.0  # seconds for an observer to tell where it sees a new socket
 MAX_DIALS = 3  # of one opener: one is enough unless its packets are lost
 _OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -125,6 +130,25 @@ def _open() -> list[UdpSocket]:
         if not spared or error.errno not in _OUT_OF_FILES:
             raise
     return sockets
+
+
+async def port_given_now(quic: "Quic", observers: Iterable[MuxedConnection]) -> list[str]:
+    """Ask somebody who sees us where a new socket is seen: many NATs count, so the next ones will be seen close by."""
+    for observer in observers:
+        peer_id, place = observer.peer_id, observer.get_remote_address()
+        if place is None:
+            continue
+        with trio.move_on_after(LOOK):
+            try:
+                connection = await quic.dial_from(UdpSocket(("0.0.0.0", 0)), peer_id, place, DIRECT)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(connection.start)
+                    answer = await identify.request(connection)
+                    await connection.close()
+                return list(filter(None, [read_observed(answer.observed_addr)]))
+            except (OSError, UpgradeError):
+                break  # the port is a hint: it goes without
+    return []
 
 
 async def probe(quic: "Quic", pace: Pace, ip: str, seen: list[int]) -> None:

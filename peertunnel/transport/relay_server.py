@@ -5,6 +5,7 @@
 3. If it takes the call, both are told, and the two streams are joined: see `crossing`.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -33,6 +34,9 @@ SUCCESSION = 1.0  # seconds for the connection of a peer that has reserved on an
 HANDSHAKE = 10.0  # seconds for a request, and for the destination's answer; go-libp2p waits 30 and 60
 MAX_ASKING = 1024  # streams on which a peer has yet to ask, or waits for an answer
 MAX_ASKING_PER_PEER = 32  # of them by one peer
+MAX_ASKING_PER_NETWORK = MAX_ASKING // 4  # of them from one network, since peer ids are free
+_ALL = "*"  # counts who asks, beside peer ids and networks
+_log = logging.getLogger(__name__)
 
 
 class Relaying(Protocol):
@@ -84,7 +88,7 @@ class RelayServer:
         self._is_trusted = is_trusted
         self._limit = limit
         self._reserved: dict[str, MuxedConnection] = {}
-        self._asking: Counter[str] = Counter()
+        self._asking: Counter[str] = Counter()  # by peer id, by network, and all
         self._crossings: set[Crossing] = set()
         self._carried = 0  # bytes, by circuits that have ended
 
@@ -107,27 +111,36 @@ class RelayServer:
     # -- requests -------------------------------------------------------------------------------------------------
 
     def _accept(self, stream: MuxedStream) -> None:
-        if self._asking[stream.peer] >= MAX_ASKING_PER_PEER or self._asking.total() >= MAX_ASKING:
+        network = _network(stream.muxed_conn)
+        of_peer, of_network, in_all = (self._asking[asker] for asker in (stream.peer, network, _ALL))
+        if of_peer >= MAX_ASKING_PER_PEER or of_network >= MAX_ASKING_PER_NETWORK or in_all >= MAX_ASKING:
             stream.abort()
             return
-        self._asking[stream.peer] += 1
-        self._host.nursery.start_soon(self._serve, stream)
+        self._count_asking(stream.peer, network, 1)
+        self._host.nursery.start_soon(self._serve, stream, network)
 
-    async def _serve(self, stream: MuxedStream) -> None:
+    def _count_asking(self, peer_id: str, network: str, change: int) -> None:
+        for asker in (peer_id, network, _ALL):
+            self._asking[asker] += change
+            if not self._asking[asker]:
+                del self._asking[asker]
+
+    async def _serve(self, stream: MuxedStream, network: str) -> None:
         """Answer the one request on a stream, and carry the circuit if that is what comes of it."""
         crossing = None
         try:
-            crossing = await self._answer(stream)
+            crossing = await self._answer(stream, network)
         except (MuxedStreamError, trio.TooSlowError):
             stream.abort()
+        except Exception:  # noqa: BLE001  a task boundary: one request must not end the relay
+            _log.exception("a request by %s failed", stream.peer)
+            stream.abort()
         finally:
-            self._asking[stream.peer] -= 1
-            if not self._asking[stream.peer]:
-                del self._asking[stream.peer]
+            self._count_asking(stream.peer, network, -1)
         if crossing is not None:
-            await self._carry(crossing)
+            await self._carry(crossing, network)
 
-    async def _answer(self, stream: MuxedStream) -> Crossing | None:
+    async def _answer(self, stream: MuxedStream, network: str) -> Crossing | None:
         kind, status = "unknown", Status.OK
         try:
             with trio.fail_after(HANDSHAKE):
@@ -136,8 +149,8 @@ class RelayServer:
             if stream.muxed_conn.get_connection_type() is ConnectionType.RELAYED:
                 raise CircuitRefused(Status.PERMISSION_DENIED)
             if isinstance(request, wire.Connect):
-                return await self._connect(stream, request.peer)
-            answer = self._reserve(stream.muxed_conn)
+                return await self._connect(stream, request.peer, network)
+            answer = self._reserve(stream.muxed_conn, network)
         except CircuitRefused as refusal:
             status, answer = refusal.status, wire.refuse(refusal.status)
         except RemoteProtocolError:
@@ -149,11 +162,11 @@ class RelayServer:
 
     # -- reservations ---------------------------------------------------------------------------------------------
 
-    def _reserve(self, connection: MuxedConnection) -> bytes:
+    def _reserve(self, connection: MuxedConnection, network: str) -> bytes:
         """Keep a connection for calls to its peer, and return what tells the peer; raises CircuitRefused."""
         self._forget()
-        peer_id, remote = str(connection.peer_id), connection.get_remote_address()
-        self.book.reserve(peer_id, network_of(remote[0]) if remote else "", trio.current_time())
+        peer_id, limit = str(connection.peer_id), self._limit_of(connection)
+        self.book.reserve(peer_id, network, trio.current_time(), is_trusted=limit is None)
         before = self._reserved.get(peer_id)
         if before is not None and before is not connection:
             self._host.nursery.start_soon(_check, before)
@@ -161,7 +174,7 @@ class RelayServer:
         self._reserved[peer_id] = connection
         connection.kept += 1
         voucher = Voucher(self._host.peer_id, peer_id, int(time.time()) + TTL)
-        return wire.grant(voucher, self._told(connection), self._limit_of(connection), self._host.sign)
+        return wire.grant(voucher, self._told(connection), limit, self._host.sign)
 
     def _told(self, connection: MuxedConnection) -> Iterable[bytes]:
         """Give those of our addresses that are of use where the peer is, or all if there are none."""
@@ -185,34 +198,35 @@ class RelayServer:
 
     # -- circuits -------------------------------------------------------------------------------------------------
 
-    async def _connect(self, stream: MuxedStream, destination: str) -> Crossing:
+    async def _connect(self, stream: MuxedStream, destination: str, network: str) -> Crossing:
         """Call the destination and tell the caller that it has taken the call; raises CircuitRefused."""
         connection = self._reserved.get(destination)
         if connection is None or connection.is_closed:
             self._forget()
             connection = stream.muxed_conn  # the book refuses
         limit = self._limit_of(stream.muxed_conn, connection)
-        self.book.open(stream.peer, destination, is_trusted=limit is None, now=trio.current_time())
+        now, is_trusted = trio.current_time(), limit is None
+        self.book.open(stream.peer, destination, network, is_trusted=is_trusted, now=now)
         called = None
         try:
             called = await _call(connection, stream.peer, limit)
             self.answers["connect", "ok"] += 1
             await _say(stream, wire.connected(limit))
         except BaseException:
-            self.book.close(stream.peer, destination)
+            self.book.close(stream.peer, destination, network)
             if called is not None:
                 called.abort()
             raise
         return Crossing(stream, called, limit)
 
-    async def _carry(self, crossing: Crossing) -> None:
+    async def _carry(self, crossing: Crossing, network: str) -> None:
         self._crossings.add(crossing)
         try:
             await crossing.run()
         finally:
             self._crossings.discard(crossing)
             self._carried += crossing.carried
-            self.book.close(*crossing.peers)
+            self.book.close(*crossing.peers, network)
 
     def _limit_of(self, *connections: MuxedConnection) -> Limit | None:
         return None if any(map(self._is_trusted, connections)) else self._limit
@@ -227,6 +241,11 @@ async def _check(connection: MuxedConnection) -> None:
             return
     if patience.cancelled_caught:
         await connection.close()
+
+
+def _network(connection: MuxedConnection) -> str:
+    remote = connection.get_remote_address()
+    return network_of(remote[0]) if remote else ""
 
 
 async def _call(connection: MuxedConnection, caller: str, limit: Limit | None) -> MuxedStream:

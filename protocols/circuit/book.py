@@ -15,6 +15,8 @@ MAX_PER_NETWORK = 64  # reservations from one network: an office behind one rout
 MAX_CIRCUITS = 1024  # in all; strangers' hold at most 128 KiB each way, so 256 MiB if nobody reads
 MAX_PER_PEER = 16  # circuits of one peer, as caller and as destination together; go-libp2p's default
 MAX_PER_TRUSTED_PEER = 256  # the same where there is no limit: a team's provider serves all of the team
+MAX_CIRCUITS_PER_NETWORK = 64  # of strangers that call from one network, since peer ids are free
+STRANGERS_SHARE = 3 / 4  # of all reservations and all circuits; the rest is for those who have no limits
 TICK = 10.0  # seconds between looks for what has expired
 _PREFIXES = {4: 32, 6: 56}  # bits of what one subscriber has; go-libp2p counts the same networks
 
@@ -38,6 +40,7 @@ class Book:
         self._reservations: dict[str, _Reservation] = {}
         self._per_network: Counter[str] = Counter()
         self._per_peer: Counter[str] = Counter()
+        self._calls: Counter[str] = Counter()  # circuits, by the network of who called
         self._circuits = 0
 
     @property
@@ -52,32 +55,35 @@ class Book:
 
     # -- reservations ---------------------------------------------------------------------------------------------
 
-    def reserve(self, peer_id: str, network: str, now: float) -> None:
+    def reserve(self, peer_id: str, network: str, now: float, *, is_trusted: bool = False) -> None:
         """Note that a peer may be reached through us for an hour from now; one that it has is renewed.
 
         Args:
             peer_id: base58.
             network: where it is; see `network_of`.
             now: seconds.
+            is_trusted: whether its circuits have no limits; then it may have what is kept for such.
 
         Raises:
             CircuitRefused: there is no room; an older reservation of the peer stays.
         """
-        if not self._has_room(peer_id, network):
+        if not self._has_room(peer_id, network, is_trusted):
             self.tick(now)
-        if not self._has_room(peer_id, network):
+        if not self._has_room(peer_id, network, is_trusted):
             raise CircuitRefused(Status.RESERVATION_REFUSED)
         self.release(peer_id)
         self._reservations[peer_id] = _Reservation(network, now + TTL)
         self._per_network[network] += 1
 
-    def _has_room(self, peer_id: str, network: str) -> bool:
+    def _has_room(self, peer_id: str, network: str, is_trusted: bool) -> bool:
         known = self._reservations.get(peer_id)
         in_all, of_network = len(self._reservations), self._per_network[network]
         if known is not None:
             in_all -= 1
             of_network -= known.network == network
-        return in_all < MAX_RESERVATIONS and of_network < MAX_PER_NETWORK
+        if is_trusted:
+            return in_all < MAX_RESERVATIONS
+        return in_all < MAX_RESERVATIONS * STRANGERS_SHARE and of_network < MAX_PER_NETWORK
 
     def release(self, peer_id: str) -> None:
         """Forget a peer's reservation, if it has one."""
@@ -100,12 +106,13 @@ class Book:
 
     # -- circuits -------------------------------------------------------------------------------------------------
 
-    def open(self, caller: str, destination: str, *, is_trusted: bool, now: float) -> None:
+    def open(self, caller: str, destination: str, network: str, *, is_trusted: bool, now: float) -> None:
         """Note a circuit that is about to be opened; `close` must follow.
 
         Args:
             caller: a peer id, base58.
             destination: another one's.
+            network: where the caller is; see `network_of`.
             is_trusted: whether one of the two has no limits.
             now: seconds.
 
@@ -116,18 +123,23 @@ class Book:
             raise CircuitRefused(Status.PERMISSION_DENIED)
         if not self.is_reserved(destination, now):
             raise CircuitRefused(Status.NO_RESERVATION)
-        most = MAX_PER_TRUSTED_PEER if is_trusted else MAX_PER_PEER
-        if self._circuits >= MAX_CIRCUITS or max(self._per_peer[caller], self._per_peer[destination]) >= most:
+        of_peer = max(self._per_peer[caller], self._per_peer[destination])
+        if is_trusted:
+            has_room = self._circuits < MAX_CIRCUITS and of_peer < MAX_PER_TRUSTED_PEER
+        else:
+            has_room = self._circuits < MAX_CIRCUITS * STRANGERS_SHARE and of_peer < MAX_PER_PEER
+            has_room = has_room and self._calls[network] < MAX_CIRCUITS_PER_NETWORK
+        if not has_room:
             raise CircuitRefused(Status.RESOURCE_LIMIT_EXCEEDED)
-        self._count(caller, destination, 1)
+        self._count(caller, destination, network, 1)
 
-    def close(self, caller: str, destination: str) -> None:
+    def close(self, caller: str, destination: str, network: str) -> None:
         """Note that a circuit has ended, or could not be opened."""
-        self._count(caller, destination, -1)
+        self._count(caller, destination, network, -1)
 
-    def _count(self, caller: str, destination: str, change: int) -> None:
+    def _count(self, caller: str, destination: str, network: str, change: int) -> None:
         self._circuits += change
-        for peer_id in (caller, destination):
-            self._per_peer[peer_id] += change
-            if not self._per_peer[peer_id]:
-                del self._per_peer[peer_id]
+        for counter, key in ((self._per_peer, caller), (self._per_peer, destination), (self._calls, network)):
+            counter[key] += change
+            if not counter[key]:
+                del counter[key]

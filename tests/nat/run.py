@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -64,7 +65,9 @@ def parties(names: str) -> Trio:
     """Return who takes part, named PROVIDER/RELAY/CONSUMER; they know of each other."""
     provider, relay, consumer = (MAKES[name] for name in names.split("/"))
     if provider.name != consumer.name:
-        provider, consumer = (Pt(partner="another") if it.name == "pt" else it for it in (provider, consumer))
+        provider, consumer = (
+            replace(it, partner="another") if isinstance(it, Pt) else it for it in (provider, consumer)
+        )
     return Trio(provider, consumer, relay, unlimited=True)
 
 

@@ -186,12 +186,33 @@ async def test_who_asks_nothing_is_dropped(mock_clock: MockClock) -> None:
 async def test_a_peer_asks_only_so_much_at_once() -> None:
     async with network() as relay, relay.peer() as peer, relay.peer() as other:
         streams = [await peer.connection.open_tunnel(HOP) for _ in range(relay_server.MAX_ASKING_PER_PEER)]
-        await relay.until(lambda: relay.server._asking.total() == len(streams))
+        await relay.until(lambda: relay.server._asking["*"] == len(streams))
         with pytest.raises(MuxedStreamError):
             await ask(peer.connection, client.reserve())
         await other.reserve()
         streams[0].abort()
-        await relay.until(lambda: relay.server._asking.total() < len(streams))
+        await relay.until(lambda: relay.server._asking["*"] < len(streams))
+        await peer.reserve()
+
+
+async def test_a_network_asks_only_so_much_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_server, "MAX_ASKING_PER_NETWORK", 3)
+    async with network() as relay, relay.peer() as peer, relay.peer() as neighbour:
+        streams = [await peer.connection.open_tunnel(HOP) for _ in range(3)]
+        await relay.until(lambda: relay.server._asking["*"] == len(streams))
+        with pytest.raises(MuxedStreamError):
+            await ask(neighbour.connection, client.reserve())
+        streams[0].abort()
+        await relay.until(lambda: relay.server._asking["*"] < len(streams))
+        await neighbour.reserve()
+
+
+async def test_a_request_that_fails_here_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with network() as relay, relay.peer() as peer:
+        with monkeypatch.context() as broken:
+            broken.setattr(relay.host, "sign", lambda data: data[0:0] + 1)
+            with pytest.raises(MuxedStreamReset):
+                await peer.reserve()
         await peer.reserve()
 
 

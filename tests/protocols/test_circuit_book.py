@@ -9,27 +9,33 @@ from hypothesis import strategies as st
 from peertunnel.protocols.circuit import CircuitRefused, Status
 from peertunnel.protocols.circuit.book import (
     MAX_CIRCUITS,
+    MAX_CIRCUITS_PER_NETWORK,
     MAX_PER_NETWORK,
     MAX_PER_PEER,
     MAX_PER_TRUSTED_PEER,
     MAX_RESERVATIONS,
+    STRANGERS_SHARE,
     TTL,
     Book,
     network_of,
 )
 
 
-def refusal_of_reserve(book: Book, peer_id: str, network: str = "n", now: float = 0.0) -> Status | None:
+def refusal_of_reserve(
+    book: Book, peer_id: str, network: str = "n", now: float = 0.0, is_trusted: bool = False
+) -> Status | None:
     try:
-        book.reserve(peer_id, network, now)
+        book.reserve(peer_id, network, now, is_trusted=is_trusted)
     except CircuitRefused as refused:
         return refused.status
     return None
 
 
-def refusal_of_open(book: Book, caller: str, destination: str, is_trusted: bool = False) -> Status | None:
+def refusal_of_open(
+    book: Book, caller: str, destination: str, is_trusted: bool = False, network: str = ""
+) -> Status | None:
     try:
-        book.open(caller, destination, is_trusted=is_trusted, now=0.0)
+        book.open(caller, destination, network or caller, is_trusted=is_trusted, now=0.0)
     except CircuitRefused as refused:
         return refused.status
     return None
@@ -63,9 +69,14 @@ def test_a_network_has_its_share_and_who_is_in_may_renew() -> None:
 
 def test_all_of_them_are_bounded_and_expired_ones_make_room() -> None:
     book = Book()
-    for number in range(MAX_RESERVATIONS):
+    for number in range(int(MAX_RESERVATIONS * STRANGERS_SHARE)):
         assert refusal_of_reserve(book, str(number), f"n{number}") is None
     assert refusal_of_reserve(book, "x", "nx") is Status.RESERVATION_REFUSED
+    for number in range(
+        book.reservations, MAX_RESERVATIONS
+    ):  # what is kept for a team, be it all in one place
+        assert refusal_of_reserve(book, str(number), is_trusted=True) is None
+    assert refusal_of_reserve(book, "x", is_trusted=True) is Status.RESERVATION_REFUSED
     assert refusal_of_reserve(book, "x", "nx", TTL) is None
     assert book.reservations == 1
 
@@ -77,7 +88,7 @@ def test_a_circuit_needs_a_reservation_and_two_peers() -> None:
     assert refusal_of_open(book, "d", "d") is Status.PERMISSION_DENIED
     assert refusal_of_open(book, "c", "d") is None
     with pytest.raises(CircuitRefused):
-        book.open("c", "d", is_trusted=False, now=TTL)
+        book.open("c", "d", "n", is_trusted=False, now=TTL)
 
 
 @pytest.mark.parametrize(("is_trusted", "most"), [(False, MAX_PER_PEER), (True, MAX_PER_TRUSTED_PEER)])
@@ -91,7 +102,7 @@ def test_either_end_has_its_share_of_circuits(is_trusted: bool, most: int) -> No
     for _ in range(most - 1):
         assert refusal_of_open(book, "c0", "e", is_trusted) is None
     assert refusal_of_open(book, "c0", "e", is_trusted) is Status.RESOURCE_LIMIT_EXCEEDED
-    book.close("c0", "d")
+    book.close("c0", "d", "c0")
     assert refusal_of_open(book, "x", "d", is_trusted) is None
     assert refusal_of_open(book, "c0", "e", is_trusted) is None
 
@@ -99,13 +110,28 @@ def test_either_end_has_its_share_of_circuits(is_trusted: bool, most: int) -> No
 def test_all_circuits_are_bounded() -> None:
     book = Book()
     for number in range(MAX_CIRCUITS):
+        is_trusted = number >= MAX_CIRCUITS * STRANGERS_SHARE
         destination = f"d{number // MAX_PER_PEER}"
         book.reserve(destination, destination, 0.0)
-        assert refusal_of_open(book, f"c{number}", destination) is None
+        assert not is_trusted or refusal_of_open(book, "c", destination) is Status.RESOURCE_LIMIT_EXCEEDED
+        assert refusal_of_open(book, f"c{number}", destination, is_trusted) is None
     book.reserve("x", "x", 0.0)
-    assert refusal_of_open(book, "c", "x") is Status.RESOURCE_LIMIT_EXCEEDED
-    book.close("c0", "d0")
-    assert refusal_of_open(book, "c", "x") is None
+    assert refusal_of_open(book, "c", "x", is_trusted=True) is Status.RESOURCE_LIMIT_EXCEEDED
+    book.close("c0", "d0", "c0")
+    assert refusal_of_open(book, "c", "x", is_trusted=True) is None
+
+
+def test_strangers_from_one_network_have_their_share_of_circuits() -> None:
+    book = Book()
+    for number in range(MAX_CIRCUITS_PER_NETWORK):
+        book.reserve(f"d{number}", f"n{number}", 0.0)
+        assert refusal_of_open(book, f"c{number}", f"d{number}", network="n") is None
+    assert refusal_of_open(book, "x", "d0", network="n") is Status.RESOURCE_LIMIT_EXCEEDED
+    assert refusal_of_open(book, "x", "d0", network="another") is None
+    assert refusal_of_open(book, "x", "d0", is_trusted=True, network="n") is None
+    for peer_id in ("c0", "x"):
+        book.close(peer_id, "d0", "n")
+    assert refusal_of_open(book, "y", "d0", network="n") is None
 
 
 peers = st.sampled_from("abcd")
@@ -124,13 +150,13 @@ def test_its_counts_are_those_of_what_it_was_told(steps: list[tuple[str, str, st
             reserved.discard(peer)
         elif step == "open":
             try:
-                book.open(peer, other, is_trusted=False, now=now)
+                book.open(peer, other, peer, is_trusted=False, now=now)
                 assert peer != other and other in reserved
                 running[peer, other] += 1
             except CircuitRefused:
                 assert peer == other or other not in reserved or running.total() >= MAX_PER_PEER
         elif step == "close" and running[peer, other]:
-            book.close(peer, other)
+            book.close(peer, other, peer)
             running[peer, other] -= 1
         assert (book.reservations, book.circuits) == (len(reserved), running.total())
     for peer in "abcd":
@@ -138,8 +164,8 @@ def test_its_counts_are_those_of_what_it_was_told(steps: list[tuple[str, str, st
     assert book._per_network == Counter()
     for (peer, other), count in running.items():
         for _ in range(count):
-            book.close(peer, other)
-    assert book._per_peer == Counter() and book.circuits == 0
+            book.close(peer, other, peer)
+    assert book._per_peer == book._calls == Counter() and book.circuits == 0
 
 
 def test_a_network_is_what_one_subscriber_has() -> None:

@@ -38,7 +38,7 @@ from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.requests import Answering, request, tell
 from peertunnel.transport.reservations import Reservations
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.swarm import MAX_CONNECTIONS, create_network
+from peertunnel.transport.swarm import create_network
 from peertunnel.transport.tcp import sources_of
 from peertunnel.transport.upgrade import create_upgrader
 from peertunnel.transport.visits import Visits
@@ -227,21 +227,11 @@ class Host:
                 told = address_texts(answer.listen_addrs[: identify.MAX_ADDRESSES], peer_id)
                 await self._witnesses.keep(connection, told)
 
-    @asynccontextmanager
-    async def newcomers(self, peer_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[MuxedConnection]]:
+    def newcomers(
+        self, peer_id: str
+    ) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[MuxedConnection]]:
         """Give the connections to a peer as they come to stand."""
-        send, receive = trio.open_memory_channel[MuxedConnection](MAX_CONNECTIONS)
-
-        def tell(connection: MuxedConnection) -> None:
-            if str(connection.peer_id) == peer_id:
-                send.send_nowait(connection)
-
-        self.network.watchers.append(tell)
-        try:
-            async with receive:
-                yield receive
-        finally:
-            self.network.watchers.remove(tell)
+        return self.network.newcomers(peer_id)
 
     async def note_changed_network(self) -> None:
         """Find out which connections still live, now that addresses have changed or the machine has slept."""

@@ -1,8 +1,8 @@
 """The library's swarm with our dialer, our listeners' connections, and limits for what peers open from one place."""
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from operator import itemgetter
 
 import trio
@@ -142,6 +142,22 @@ class Network(Swarm):
             raise UpgradeError(str(error)) from error
         for watcher in self.watchers:
             watcher(connection)
+
+    @asynccontextmanager
+    async def newcomers(self, peer_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[MuxedConnection]]:
+        """Give the connections to a peer (by its id, base58) as they come to stand."""
+        send, receive = trio.open_memory_channel[MuxedConnection](MAX_CONNECTIONS)
+
+        def tell(connection: MuxedConnection) -> None:
+            if str(connection.peer_id) == peer_id:
+                send.send_nowait(connection)
+
+        self.watchers.append(tell)
+        try:
+            async with receive:
+                yield receive
+        finally:
+            self.watchers.remove(tell)
 
     async def secure(
         self, sock: socket.socket, peer_id: ID, way: Way, address: Multiaddr, *, is_client: bool

@@ -6,7 +6,7 @@ from struct import pack
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from peertunnel.protocols import auth, circuit, dcutr
+from peertunnel.protocols import auth, circuit, dcutr, punch
 from peertunnel.protocols.autonat import messages as autonat
 from peertunnel.protocols.circuit import client, destination
 from peertunnel.protocols.circuit import relay as relay_says
@@ -101,6 +101,14 @@ def _dcutr() -> list[bytes]:
     return [encode_delimited(dcutr.encode(message)) for message in said]
 
 
+def _punch() -> list[bytes]:
+    """Give the messages of either end."""
+    known = (b"\x04\x7f\0\0\1\x91\x02\x0f\xa1\xcd\x03",) * 2
+    said: list[punch.Proposal | punch.Kind] = [punch.Proposal(mapping, known) for mapping in punch.Mapping]
+    said += [punch.Kind.OPENED, punch.Kind.PROBED]
+    return [encode_delimited(punch.encode(message)) for message in said]
+
+
 def _autonat() -> list[bytes]:
     """Give the messages of either end of version 2."""
     known = b"\x04\x7f\0\0\1\x06\x0f\xa1"
@@ -154,6 +162,7 @@ _CONVERSATIONS = {
     "auth": _chosen(_auth()),
     "autonat": _chosen(_autonat()),
     "dcutr": _chosen(_dcutr()),
+    "punch": _chosen(_punch()),
     "hop": _chosen(_HOP),
     "stop": _chosen(_STOP),
     "kademlia": _chosen(_kademlia()),

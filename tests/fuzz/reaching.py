@@ -1,6 +1,7 @@
 """Targets: what relays, routers, and peers that punch holes or dial back may say."""
 
-from peertunnel.protocols import dcutr as punch
+from peertunnel.protocols import dcutr as hole
+from peertunnel.protocols import punch as chance
 from peertunnel.protocols.autonat import exchange as autonat_v2
 from peertunnel.protocols.autonat import v1 as autonat_v1
 from peertunnel.protocols.circuit import MAX_MESSAGE, CircuitRefused
@@ -23,10 +24,10 @@ CIRCUIT_RELAY = ed25519_peer_id(RELAY_KEY.public_key().public_bytes_raw())
 def dcutr(data: bytes) -> None:
     """An attempt is agreed on once, by a peer that knows where it is, or refused; what it names is bounded."""
     script = Script(data)
-    initiator, responder = punch.Initiator([b"us"]), punch.Responder([b"us"])
+    initiator, responder = hole.Initiator([b"us"]), hole.Responder([b"us"])
     initiator.start(now := 0.0)
     end = (initiator, responder)[script.choose(2)]
-    agreed: list[punch.Synchronised] = []
+    agreed: list[hole.Synchronised] = []
     try:
         for part in script.parts():
             now += script.choose(3)
@@ -36,8 +37,36 @@ def dcutr(data: bytes) -> None:
         pass
     assert len(agreed) <= 1
     for attempt in agreed:
-        assert 0 < len(attempt.addresses) <= punch.MAX_ADDRESSES
+        assert 0 < len(attempt.addresses) <= hole.MAX_ADDRESSES
         assert 0 <= attempt.round_trip <= now and 0 <= attempt.at <= now + attempt.round_trip / 2
+
+
+def punch(data: bytes) -> None:
+    """Turns are agreed on once, and taken one after the other, or refused; what a peer names is bounded."""
+    script = Script(data)
+    mapping = chance.Mapping(script.choose(3))
+    ends = chance.Initiator, chance.Responder
+    end = ends[script.choose(2)](chance.Proposal(mapping, (b"us",)))
+    if isinstance(end, chance.Initiator):
+        end.start()
+    events: list[chance.Event] = []
+    for part in script.parts():
+        try:
+            events += end.receive(part)
+        except RemoteProtocolError:
+            break
+        try:
+            (end.opened, end.probed)[script.choose(2)]()
+        except LocalProtocolError:
+            pass  # it was not our turn
+        assert len(end.outgoing()) <= 100
+    if events:
+        agreed, *rest = events
+        assert isinstance(agreed, chance.Agreed) and len(rest) <= len(agreed.turns) <= 2
+        assert 0 < len(agreed.theirs.addresses) <= chance.MAX_ADDRESSES
+        assert all(len(address) <= chance.MAX_ADDRESS for address in agreed.theirs.addresses)
+        for role, event in zip(agreed.turns, rest, strict=False):
+            assert isinstance(event, chance.Probed if role is chance.Role.OPENER else chance.Opened)
 
 
 def autonat(data: bytes) -> None:

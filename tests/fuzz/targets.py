@@ -30,7 +30,7 @@ from peertunnel.protocols.yamux import (
 )
 
 from .inputs import REGISTRANT_KEY
-from .reaching import autonat, datagrams, dcutr, hop, stop, upnp
+from .reaching import autonat, datagrams, dcutr, hop, punch, stop, upnp
 from .script import Script
 
 Target = Callable[[bytes], None]
@@ -235,6 +235,7 @@ TARGETS: dict[str, Target] = {
     "auth": auth,
     "autonat": autonat,
     "dcutr": dcutr,
+    "punch": punch,
     "hop": hop,
     "stop": stop,
     "kademlia": kademlia,

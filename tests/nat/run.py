@@ -29,7 +29,8 @@ MAKES: dict[str, Make] = {
     "rust-quic": Rust(("quic",)),
 }
 SUBJECTS = {
-    "pt": "pt/pt/pt",
+    "pt, TCP": "pt/pt/pt",
+    "pt, TCP and QUIC": "pt-both/pt-both/pt-both",
     "go-libp2p, TCP": "go/go/go",
     "go-libp2p, TCP and QUIC": "go-both/go-both/go-both",
 }

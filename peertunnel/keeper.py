@@ -7,7 +7,6 @@
 4. While tunnels are opened, the provider is pinged. If it is silent, it is sought again while the connection may recover.
 """
 
-from contextlib import suppress
 from dataclasses import replace
 
 import trio
@@ -144,31 +143,31 @@ class Keeper:
         while True:
             self._wanted = trio.Event()
             await self._wanted.wait()
-            if (best := paths.best) is None:
-                continue
-            with trio.move_on_after(SILENCE) as patience:
-                await _ping(best)
-            if patience.cancelled_caught:
-                paths.doubt(best)
-                await self._seek(paths, best)
-                paths.doubt(None)
+            silent = await _silent(paths.all)
+            if paths.best in silent:
+                paths.doubt(silent)
+                if paths.best in silent:
+                    await self._seek(paths, silent)
+                paths.doubt(())
             await trio.sleep(CHECK_INTERVAL)
 
-    async def _seek(self, paths: Paths, silent: MuxedConnection) -> None:
+    async def _seek(self, paths: Paths, silent: list[MuxedConnection]) -> None:
         """Find another way to a silent provider, unless it speaks again, or is lost, before."""
-        wanted = replace(self._service, peer_id=str(silent.peer_id))
+        peer_id = str(silent[0].peer_id)
         async with trio.open_nursery() as nursery:
 
-            async def hear() -> None:
-                await _ping(silent)
-                nursery.cancel_scope.cancel()
+            async def hear(connection: MuxedConnection) -> None:
+                if await _answers(connection):
+                    nursery.cancel_scope.cancel()
 
-            nursery.start_soon(hear)
-            nursery.start_soon(
-                self._node.host.check, str(silent.peer_id)
-            )  # the way to our relays may be dead, too
+            for connection in silent:
+                nursery.start_soon(hear, connection)
+            nursery.start_soon(self._node.host.check, peer_id)  # the way to our relays may be dead, too
+            wanted = replace(self._service, peer_id=peer_id)
             paths.add(await self._node.meet(wanted, self._emit, self._note_refusal))
-            await silent.event_closed.wait()
+            for connection in silent:
+                await connection.event_closed.wait()
+            nursery.cancel_scope.cancel()
 
     # -- for tunnels ----------------------------------------------------------------------------------------------
 
@@ -220,7 +219,25 @@ class Keeper:
         return (self._agent or "").startswith("peertunnel/")
 
 
-async def _ping(connection: MuxedConnection) -> None:
-    """Wait for a sign of life, or the end of the connection."""
-    with suppress(Unavailable):
+async def _answers(connection: MuxedConnection) -> bool:
+    """Wait for a sign of life, True, or for the end of the connection."""
+    try:
         await connection.ping()
+    except Unavailable:
+        return False
+    return True
+
+
+async def _silent(connections: list[MuxedConnection]) -> list[MuxedConnection]:
+    """Return those of the connections whose peer does not answer in time."""
+    silent = list(connections)
+
+    async def ping(connection: MuxedConnection) -> None:
+        await _answers(connection)
+        silent.remove(connection)
+
+    with trio.move_on_after(SILENCE):
+        async with trio.open_nursery() as nursery:
+            for connection in connections:
+                nursery.start_soon(ping, connection)
+    return silent

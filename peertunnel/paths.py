@@ -1,5 +1,6 @@
 """The ways to one peer: which of them carries new tunnels, and what people are told of it."""
 
+from collections.abc import Collection
 from typing import Literal
 
 import trio
@@ -25,7 +26,7 @@ class Paths:
         self._peer_id = peer_id
         self._emit = emit
         self._connections: list[MuxedConnection] = []
-        self._doubted: MuxedConnection | None = None
+        self._doubted: Collection[MuxedConnection] = ()
 
     def __contains__(self, connection: MuxedConnection) -> bool:
         return connection in self._connections
@@ -40,11 +41,16 @@ class Paths:
     def best(self) -> MuxedConnection | None:
         """The connection for new tunnels: a direct one before a relayed one, and the latest of limited ones."""
         self._connections = [c for c in self._connections if not c.event_unavailable.is_set()]
-        return min(self._connections, key=lambda c: (c is self._doubted, *_rank(c)), default=None)
+        return min(self._connections, key=lambda c: (c in self._doubted, *_rank(c)), default=None)
 
-    def doubt(self, connection: MuxedConnection | None) -> None:
-        """Prefer whatever else there is to a connection whose peer is silent; None when it has spoken again."""
-        self._doubted = connection
+    @property
+    def all(self) -> list[MuxedConnection]:
+        """All that stand."""
+        return [connection for connection in self._connections if not connection.is_closed]
+
+    def doubt(self, connections: Collection[MuxedConnection]) -> None:
+        """Prefer whatever else there is to connections whose peer is silent; none when it has spoken again."""
+        self._doubted = connections
         self.tell()
 
     def tell(self) -> None:

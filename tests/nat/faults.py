@@ -35,6 +35,18 @@ async def replaced(site: Site, router: Router) -> None:
     router.load(kind="symmetric")
 
 
+async def moved(site: Site, router: Router) -> None:
+    """A machine behind the router gets another address there, as in another room."""
+    machine = router.hosts[0]
+    (line,) = (line for line in machine.run("ip", "-o", "-4", "addr").splitlines() if machine.ip in line)
+    device, old = line.split()[1], line.split()[3]
+    new = machine.ip.rpartition(".")[0] + ".77/" + old.partition("/")[2]
+    route = next(line for line in machine.run("ip", "route").splitlines() if line.startswith("default"))
+    machine.run("ip", "addr", "del", old, "dev", device)
+    machine.run("ip", "addr", "add", new, "dev", device)
+    machine.run("ip", "route", "replace", *route.split())
+
+
 async def relay_killed(site: Site, router: Router) -> None:
     """The relay is gone, for good."""
     site.relay.process.kill()

@@ -24,6 +24,7 @@ FAULTS: dict[str, Fault] = {
     "renumbered": faults.renumbered,
     "cut off for 20 s": faults.cut_off,
     "replaced by a symmetric one": faults.replaced,
+    "serving another address": faults.moved,
     "relay killed": faults.relay_killed,
 }
 

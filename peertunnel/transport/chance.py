@@ -13,6 +13,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, Muxed
 
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.protocols.punch import (
+    MAX_ADDRESSES,
     MAX_MESSAGE,
     PROTOCOL,
     Agreed,
@@ -91,7 +92,9 @@ class Chance:
         """
         async with self._turn:
             with trio.move_on_after(PATIENCE):
-                end = Initiator(await self._proposal())
+                end = Initiator(proposal := await self._proposal())
+                if not proposal.addresses:
+                    raise ChanceError("no relay has seen this node over UDP")
                 try:
                     stream = await circuit.open_tunnel(PROTOCOL)
                 except MuxedConnError as error:
@@ -112,7 +115,7 @@ class Chance:
 
     async def _proposal(self) -> Proposal:
         observed = self._host.observed
-        seen, mapping = list(observed.quic), observed.quic_mapping
+        seen, mapping = list(observed.quic[: MAX_ADDRESSES - 1]), observed.quic_mapping
         if mapping is not Mapping.STEADY and self._host.quic is not None:
             seen += await port_given_now(self._host.quic, observed.quic_observers)
         places = [place for address in seen if (place := place_at(address)) is not None]
@@ -130,8 +133,10 @@ class Chance:
                 await (self._open if role is Role.OPENER else self._probe)(talk, places)
         except MuxedStreamEOF:
             raise ChanceError("the peer has given up") from None
-        except (MuxedConnError, MuxedStreamError, RemoteProtocolError, OSError) as error:
-            raise ChanceError(str(error) or "the peer does not do this") from error
+        except (MuxedConnError, MuxedStreamError) as error:
+            raise ChanceError("the peer is busy, or does not know how to be met otherwise") from error
+        except (RemoteProtocolError, OSError) as error:
+            raise ChanceError(str(error)) from error
         finally:
             talk.stream.abort()
         raise ChanceError(_IN_VAIN if was_known else _HOPELESS[Mapping.CHANGING])

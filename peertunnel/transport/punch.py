@@ -310,16 +310,19 @@ class HolePunching:
         """Take a stream on which a peer that has proven itself wants to meet by chance, where DCUtR has failed."""
         circuit = stream.muxed_conn
         is_ours = circuit.way.kind == "relayed" and circuit.is_initiator
-        if not is_ours or self._nursery is None or not self._chance.admits(circuit):
+        if not is_ours or self._nursery is None:
             stream.abort()
             return
         self._nursery.start_soon(self._take_chance, stream)
 
     async def _take_chance(self, stream: MuxedStream) -> None:
         try:
-            with self._until_met(stream.peer):
-                await self._chance.answer(stream)
+            if self._chance.admits(stream.muxed_conn):
+                with self._until_met(stream.peer):
+                    await self._chance.answer(stream)
         except ChanceError as error:
             self._on_failed(stream.peer, str(error))
         except Exception:  # noqa: BLE001  a task boundary
             _log.exception("meeting %s by chance failed", stream.peer)
+        finally:
+            stream.abort()

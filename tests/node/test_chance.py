@@ -109,7 +109,7 @@ async def test_one_peer_at_a_time_may_ask_and_then_there_is_a_rest() -> None:
 # -- what is agreed on ------------------------------------------------------------------------------------------------
 
 
-async def ask(mapping: Mapping, place: bytes) -> str:
+async def ask(monkeypatch: pytest.MonkeyPatch, mapping: Mapping, place: bytes) -> str:
     """Ask a peer that answers so; return why nothing comes of it."""
 
     def answer(stream: MuxedStream) -> None:
@@ -121,6 +121,7 @@ async def ask(mapping: Mapping, place: bytes) -> str:
         assert isinstance(decode(proposal), Proposal)
         await stream.write(encode_delimited(encode(Proposal(mapping, (place,)))))
 
+    monkeypatch.setattr(Observed, "quic", (str(Multiaddr(HERE)),))
     async with end() as caller, end() as called, trio.open_nursery() as nursery:
         _, theirs = await circuit(caller, called)
         caller.host.serve(PROTOCOL, answer)
@@ -134,25 +135,35 @@ async def ask(mapping: Mapping, place: bytes) -> str:
 
 async def test_packets_go_only_where_the_peer_has_said_that_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Observed, "quic_mapping", Mapping.STEADY)
-    assert "another address" in await ask(Mapping.CHANGING, THERE)
+    assert "another address" in await ask(monkeypatch, Mapping.CHANGING, THERE)
 
 
 async def test_two_symmetric_nats_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Observed, "quic_mapping", Mapping.CHANGING)
-    assert "both ends map each destination to another port" in await ask(Mapping.CHANGING, HERE)
+    assert "both ends map each destination to another port" in await ask(monkeypatch, Mapping.CHANGING, HERE)
 
 
 async def test_two_nats_that_keep_their_ports_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Observed, "quic_mapping", Mapping.STEADY)
-    assert "keep their ports" in await ask(Mapping.STEADY, HERE)
+    assert "keep their ports" in await ask(monkeypatch, Mapping.STEADY, HERE)
 
 
-async def test_a_peer_that_does_not_do_it_is_told() -> None:
+async def test_who_does_not_know_where_it_is_asks_nobody() -> None:
     async with end() as caller, end() as called:
         _, theirs = await circuit(caller, called)
         chance = Chance(called.host)
         chance.note(theirs, [HERE])
-        with pytest.raises(ChanceError):
+        with pytest.raises(ChanceError, match="over UDP"):
+            await chance.ask(theirs)
+
+
+async def test_a_peer_that_does_not_do_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Observed, "quic", (str(Multiaddr(HERE)),))
+    async with end() as caller, end() as called:
+        _, theirs = await circuit(caller, called)
+        chance = Chance(called.host)
+        chance.note(theirs, [HERE])
+        with pytest.raises(ChanceError, match="does not know how"):
             await chance.ask(theirs)
 
 

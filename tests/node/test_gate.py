@@ -117,9 +117,11 @@ async def time_to_reset(connection: MuxedConnection, messages: Iterable[bytes]) 
 
 
 async def test_whoever_knows_the_secret_comes_in() -> None:
-    async with provider() as there, caller(there) as (connection, authenticator, _):
+    async with provider() as there, caller(there) as (connection, authenticator, host):
         await authenticator.prove(connection)
         assert await is_served(connection)
+        (theirs,) = there.node.host.connections(host.peer_id)
+        assert connection.is_proven and theirs.is_proven
 
 
 async def test_a_stranger_gets_nothing_and_the_target_is_not_dialled() -> None:
@@ -133,7 +135,8 @@ async def test_a_wrong_secret_gets_nothing() -> None:
         with pytest.raises(Refused):
             await authenticator.prove(connection)
         assert not await is_served(connection)
-        assert not there.dialled
+        assert not there.dialled and not connection.is_proven
+        assert not any(theirs.is_proven for theirs in there.node.host.all_connections())
 
 
 async def test_the_proof_of_one_connection_does_not_count_for_another() -> None:

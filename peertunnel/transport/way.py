@@ -25,12 +25,12 @@ class Limit:
         return None if self.size is None else max(0, self.size - self.carried())
 
     def is_nearly_over(self, now: float, seconds: float) -> bool:
-        """Return whether a quarter or less of the bytes is left, or no more than so many seconds.
+        """Return whether half of the bytes or less is left, or no more than so many seconds.
 
         now: on trio's clock.
         """
         left = self.bytes_left
-        is_used_up = left is not None and self.size is not None and 4 * left <= self.size
+        is_used_up = left is not None and self.size is not None and 2 * left <= self.size
         return is_used_up or (self.ends_at is not None and self.ends_at - now <= seconds)
 
 

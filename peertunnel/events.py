@@ -56,7 +56,7 @@ class Listening(Event):
 class PathChanged(Event):
     """The best way to a peer is another one now.
 
-    rtt_ms: its round trip in milliseconds, if measured. limit_bytes, limit_seconds: what a relay still carries, each way.
+    rtt_ms: its round trip in milliseconds, if measured. limit_bytes, limit_seconds: what a relay still carries.
     transport: "tcp" or "quic"; with a relay, what leads to it.
     """
 

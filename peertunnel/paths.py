@@ -99,7 +99,7 @@ class Paths:
 
 
 def left(connection: MuxedConnection) -> tuple[int | None, float | None]:
-    """Give what a relay still carries of a connection: bytes each way and seconds, None for no limit."""
+    """Give what a relay still carries of a connection: bytes and seconds, None for no limit."""
     if (limit := connection.way.limit) is None:
         return None, None
     seconds = None if limit.ends_at is None else max(0.0, limit.ends_at - trio.current_time())

@@ -186,7 +186,8 @@ def _limit(limit: CircuitLimit | None, stream: MuxedStream) -> Limit | None:
     if limit is None:
         return None
     ends_at = trio.current_time() + limit.seconds if limit.seconds else None
-    return Limit(limit.bytes or None, ends_at, lambda: max(stream.sent_bytes, stream.received_bytes))
+    # The specification limits each direction; rust-libp2p counts both together, and we can't tell whose relay it is.
+    return Limit(limit.bytes or None, ends_at, lambda: stream.sent_bytes + stream.received_bytes)
 
 
 def _check_direct(relay: MuxedConnection) -> None:

@@ -10,7 +10,7 @@ class Limit:
     """What a relay carries of one circuit before it cuts it.
 
     Attributes:
-        size: bytes each way, None for any number.
+        size: bytes, None for any number.
         ends_at: on trio's clock (seconds), None for never.
         carried: tells how many bytes of `size` are used up.
     """
@@ -21,7 +21,7 @@ class Limit:
 
     @property
     def bytes_left(self) -> int | None:
-        """How many more bytes go each way, None for any number."""
+        """How many more bytes go for certain, None for any number."""
         return None if self.size is None else max(0, self.size - self.carried())
 
     def is_nearly_over(self, now: float, seconds: float) -> bool:

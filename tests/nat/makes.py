@@ -210,6 +210,7 @@ class Pt:
 
     def _shared(self, machine: Machine, relay: Place) -> Iterator[str]:
         yield from ("--no-mdns", "--no-dht")
+        yield from ("--transport", "auto" if len(self.transports) > 1 else self.transports[0])
         yield from _repeated("--via", relay.addresses)
         for ip in ("0.0.0.0", "::") if machine.ip6s else ("0.0.0.0",):
             yield from _repeated("--p2p-listen", listening(ip, self.transports))

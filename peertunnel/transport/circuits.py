@@ -107,7 +107,8 @@ class Circuits:
 
     def accept(self, stream: MuxedStream) -> None:
         """Take a stream on which a relay passes a call on."""
-        if self._calls >= MAX_CALLS or not self._admits(stream.peer):
+        is_direct = stream.muxed_conn.way.kind != "relayed"  # a circuit leads into no other
+        if self._calls >= MAX_CALLS or not is_direct or not self._admits(stream.peer):
             stream.abort()
             return
         self._calls += 1

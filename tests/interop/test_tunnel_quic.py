@@ -1,7 +1,9 @@
 """Tunnels between `pt` and the Go and the Rust peer over QUIC, each dialling the other."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -41,14 +43,21 @@ def foreign(request: pytest.FixtureRequest) -> Path:
     return binary
 
 
+@asynccontextmanager
+async def between(foreign: Path, *, from_pt: bool, home: Path) -> AsyncIterator[Tunnel]:
+    """Run a tunnel with the other peer as its provider or as its consumer."""
+    if from_pt:
+        ends = foreign_provider(foreign, *QUIC), pt_consumer(home, *QUIC)
+    else:
+        ends = pt_provider(home), foreign_consumer(foreign, *QUIC)
+    async with tunnel(*ends, "/quic-v1/") as joined:
+        yield joined
+
+
 @pytest.fixture(params=("from_pt", "to_pt"))
 async def joined(request: pytest.FixtureRequest, foreign: Path, tmp_path: Path) -> AsyncIterator[Tunnel]:
-    """A tunnel with the other peer as its provider or as its consumer."""
-    if request.param == "from_pt":
-        ends = foreign_provider(foreign, *QUIC), pt_consumer(tmp_path, *QUIC)
-    else:
-        ends = pt_provider(tmp_path), foreign_consumer(foreign, *QUIC)
-    async with tunnel(*ends, "/quic-v1/") as joined:
+    """A tunnel with the other peer at either end."""
+    async with between(foreign, from_pt=request.param == "from_pt", home=tmp_path) as joined:
         yield joined
 
 
@@ -93,9 +102,15 @@ async def test_exchange(joined: Tunnel, exchange: Exchange) -> None:
     await check(exchange, joined)
 
 
-async def test_idle(joined: Tunnel) -> None:
-    with trio.fail_after(IDLE + 20):
-        await nobody_speaks_for_a_minute(joined)
+async def test_idle(gopeer: Path, rspeer: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def wait(foreign: Path, from_pt: bool, home: Path) -> None:
+        async with between(foreign, from_pt=from_pt, home=home) as joined:
+            with trio.fail_after(IDLE + 20):
+                await nobody_speaks_for_a_minute(joined)
+
+    async with trio.open_nursery() as nursery:
+        for foreign, from_pt in product((gopeer, rspeer), (True, False)):
+            nursery.start_soon(wait, foreign, from_pt, tmp_path_factory.mktemp("home"))
 
 
 async def test_pt_refuses_another_peer_than_it_dialled(foreign: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Relays, providers and consumers of every make: the commands that start them, and how they tell their paths."""
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,6 +7,7 @@ from typing import Protocol
 from tests.interop.build import GO, RUST
 from tests.nat.lab.machines import Machine
 from tests.nat.recorded import Recorded
+from tests.tools import PT
 
 PORT = 4001
 DIRECT = ("direct", "punched")
@@ -220,5 +220,5 @@ class Pt:
 
 
 _SEED = "relay"  # which has the same key when it is started again
-_PT = [sys.executable, "-m", "peertunnel", "--json"]
+_PT = [*PT, "--json"]
 _SECRET = ["--id", "behind-every-router-there-is-another"]

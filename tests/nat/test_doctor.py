@@ -1,6 +1,5 @@
 """`pt doctor` behind routers of every kind, with two `pt relay` on the internet, names what they do."""
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -12,8 +11,9 @@ from tests.nat.lab.kinds import Nat, Public
 from tests.nat.lab.lab import Lab
 from tests.nat.makes import PORT, listening
 from tests.nat.recorded import recorded
+from tests.tools import PT
 
-PT = (sys.executable, "-m", "peertunnel", "--json")
+COMMAND = (*PT, "--json")
 WAIT = "25"  # seconds: an interpreter each, on a machine that does something else
 END_SECONDS = 90.0
 AT_ONCE = 3  # that start; then they wait more than they work
@@ -64,7 +64,7 @@ async def relays(lab: Lab, folder: Path) -> AsyncIterator[list[str]]:
             places = [place for ip in (machine.ip, *machine.ip6s) for place in listening(ip, ("tcp",))]
             words = [word for place in places for word in ("--listen", place)]
             relay = await stack.enter_async_context(
-                recorded(machine.command(*PT, "relay", *words), folder / name)
+                recorded(machine.command(*COMMAND, "relay", *words), folder / name)
             )
             peer_id = (await relay.event("ready")).fields["peer_id"]
             options += ["--via", f"/ip4/{machine.ip}/tcp/{PORT}/p2p/{peer_id}"]
@@ -76,7 +76,7 @@ async def examine(
 ) -> Checks:
     """Run the doctor on a machine, and give its checks; of the two relays the last."""
     asking = ["--portmap"] if name in ASKING else []
-    words = [*PT, "--no-mdns", "--wait", WAIT, *asking, *options, "doctor"]
+    words = [*COMMAND, "--no-mdns", "--wait", WAIT, *asking, *options, "doctor"]
     async with AsyncExitStack() as stack:
         async with attention:
             command = lab.host(name).command(*words)

@@ -93,11 +93,18 @@ class Keeper:
             leases = [mapping.lease / 2 for mapping in self._held.values() if mapping.lease]
             await self._sleep(min([*leases, _CHECK]))
             await self._unmap(router, [listener for listener in self._held if listener not in self._wanted])
-            if not await self._map_all(router):
+            if not await self._map_all(router) and not await self._map_again(router):
                 _log.info("%s at %s is lost", router.name, self.gateway.ip or "a router")
                 await router.aclose()
                 return
             self._show(router)
+
+    async def _map_again(self, router: Router) -> bool:
+        """Ask a router once more that has refused: it may have been between two addresses of its own."""
+        if not self._refused:
+            return False
+        await trio.sleep(_SHORTEST)
+        return await self._map_all(router)
 
     async def _sleep(self, seconds: float) -> None:
         """Wait for the time, or for news."""

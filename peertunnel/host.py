@@ -25,7 +25,6 @@ from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Answer, Identified
-from peertunnel.streams import Unavailable
 from peertunnel.transport import identify
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.circuits import HOP, STOP, Circuits
@@ -245,7 +244,7 @@ class Host:
         async with trio.open_nursery() as nursery:
             for connection in self.all_connections():
                 if str(connection.peer_id) != spared:
-                    nursery.start_soon(_check, connection)
+                    nursery.start_soon(connection.close_unless_it_answers, CHECK)
 
     # -- peers ----------------------------------------------------------------------------------------------------
 
@@ -342,17 +341,6 @@ class Host:
             for connection in self.network.get_connections():
                 nursery.start_soon(connection.muxed_conn.close)
         await self.library.close()
-
-
-async def _check(connection: MuxedConnection) -> None:
-    """Close a connection whose peer does not answer at once."""
-    with trio.move_on_after(CHECK) as patience:
-        try:
-            await connection.ping()
-        except Unavailable:
-            return
-    if patience.cancelled_caught:
-        await connection.close()
 
 
 @asynccontextmanager

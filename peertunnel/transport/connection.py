@@ -271,6 +271,16 @@ class MuxedConnection(IMuxedConn):
             raise Unavailable(self.reason)
         return self.round_trip
 
+    async def close_unless_it_answers(self, within: float) -> None:
+        """Ping the peer, and close the connection if it is silent for so many seconds."""
+        with trio.move_on_after(within) as patience:
+            try:
+                await self.ping()
+            except Unavailable:
+                return
+        if patience.cancelled_caught:
+            await self.close()
+
     @abstractmethod
     def _send_ping(self) -> None:
         """Ask for a sign of life, which wakes those who wait for the round trip."""

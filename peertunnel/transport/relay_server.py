@@ -169,7 +169,8 @@ class RelayServer:
         self.book.reserve(peer_id, network, trio.current_time(), is_trusted=limit is None)
         before = self._reserved.get(peer_id)
         if before is not None and before is not connection:
-            self._host.nursery.start_soon(_check, before)
+            # If it is dead, the calls that wait on it fail at once.
+            self._host.nursery.start_soon(before.close_unless_it_answers, SUCCESSION)
         self._let_go(peer_id)
         self._reserved[peer_id] = connection
         connection.kept += 1
@@ -230,17 +231,6 @@ class RelayServer:
 
     def _limit_of(self, *connections: MuxedConnection) -> Limit | None:
         return None if any(map(self._is_trusted, connections)) else self._limit
-
-
-async def _check(connection: MuxedConnection) -> None:
-    """Close a connection that its peer has perhaps replaced because it is dead: calls that wait on it fail at once then."""
-    with trio.move_on_after(SUCCESSION) as patience:
-        try:
-            await connection.ping()
-        except MuxedConnError:
-            return
-    if patience.cancelled_caught:
-        await connection.close()
 
 
 def _network(connection: MuxedConnection) -> str:

@@ -20,7 +20,6 @@ from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, CircuitRefused
 from peertunnel.protocols.circuit.client import Reservation, read_reservation, reserve
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
-from peertunnel.streams import Unavailable
 from peertunnel.transport.addresses import is_public
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.requests import read_message
@@ -188,14 +187,7 @@ async def reserve_at(connection: MuxedConnection, own_id: str) -> Reservation:
 async def _watch(connection: MuxedConnection) -> None:
     """Wait until a relay is lost: who can't be called must know it sooner than a tunnel that stalls."""
     while not connection.event_unavailable.is_set():
-        with trio.move_on_after(SILENCE) as patience:
-            try:
-                await connection.ping()
-            except Unavailable:
-                return
-        if patience.cancelled_caught:
-            await connection.close()
-            return
+        await connection.close_unless_it_answers(SILENCE)
         with trio.move_on_after(PING_INTERVAL):
             await connection.event_unavailable.wait()
 

@@ -137,7 +137,7 @@ PROMISED: tuple[Wanted | Within, ...] = (
     *_alone(),
     *_over_quic(),
 )
-GUARDED = _against_go(bulk=0.7, cpu=1.1, echo=5.0)
+GUARDED = _against_go(bulk=0.7, cpu=1.1, echo=3.0)
 
 
 def verdicts(wanted: tuple[Wanted | Within, ...], figures: Figures) -> list[Verdict]:

@@ -26,15 +26,11 @@ class NoiseChannel(SocketChannel):
         super().__init__(sock, reactor, early)
         self._sealer = sealer
         self._opener = opener
-        self._partial = b""
-
-    def keep(self) -> bytes:
-        return self._partial
 
     def open(self, kept: int, size: int) -> None:
         into = buffers.received[: kept + size]
         consumed, filled = self._opener.open(into, buffers.plaintext)
-        self._partial = bytes(into[consumed:]) if consumed < len(into) else b""
+        self.kept = bytes(into[consumed:]) if consumed < len(into) else b""
         if filled:
             self._received(buffers.plaintext[:filled])
 

@@ -57,24 +57,12 @@ class _Epoll:
     """Linux's own, bare: half the cost of the selectors module's."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
-        self._registrations: dict[int, Registration] = {}
-        self.fileno = self._epoll.fileno
-
-    def register(self, fd: int, interest: int, registration: "Registration") -> None:
-        self._registrations[fd] = registration
-        self._epoll.register(fd, interest)
-
-    def modify(self, fd: int, interest: int, registration: "Registration") -> None:
-        self._epoll.modify(fd, interest)
-
-    def unregister(self, fd: int) -> None:
-        del self._registrations[fd]
-        self._epoll.unregister(fd)
-
-    def poll(self, seconds: float) -> "list[tuple[Registration | None, int]]":
-        find = self._registrations.get
-        return [(find(fd), ready) for fd, ready in self._epoll.poll(seconds, _MAX_EVENTS)]
+        epoll = select.epoll()
+        self.fileno = epoll.fileno
+        self.register = epoll.register
+        self.modify = epoll.modify
+        self.unregister = epoll.unregister
+        self.poll = epoll.poll
 
 
 class _Selector:
@@ -87,17 +75,17 @@ class _Selector:
         self._selector = selectors.DefaultSelector()
         self.fileno = self._selector.fileno
 
-    def register(self, fd: int, interest: int, registration: "Registration") -> None:
-        self._selector.register(fd, self._EVENTS[interest], registration)
+    def register(self, fd: int, interest: int) -> None:
+        self._selector.register(fd, self._EVENTS[interest])
 
-    def modify(self, fd: int, interest: int, registration: "Registration") -> None:
-        self._selector.modify(fd, self._EVENTS[interest], registration)
+    def modify(self, fd: int, interest: int) -> None:
+        self._selector.modify(fd, self._EVENTS[interest])
 
     def unregister(self, fd: int) -> None:
         self._selector.unregister(fd)
 
-    def poll(self, seconds: float) -> "list[tuple[Registration | None, int]]":
-        return [(key.data, self._READY[events]) for key, events in self._selector.select(seconds)]
+    def poll(self, seconds: float, _most: int) -> list[tuple[int, int]]:
+        return [(key.fd, self._READY[events]) for key, events in self._selector.select(seconds)]
 
 
 _Poller = _Epoll if hasattr(select, "epoll") else _Selector
@@ -106,10 +94,10 @@ _Poller = _Epoll if hasattr(select, "epoll") else _Selector
 class Registration:
     """A socket in the reactor, and what its handler waits for: nothing at first."""
 
-    __slots__ = ("_fd", "_handler", "_interest", "_selector")
+    __slots__ = ("_fd", "_handler", "_interest", "_reactor")
 
-    def __init__(self, selector: _Epoll | _Selector, sock: socket.socket, handler: Handler) -> None:
-        self._selector = selector
+    def __init__(self, reactor: "Reactor", sock: socket.socket, handler: Handler) -> None:
+        self._reactor = reactor
         self._fd = sock.fileno()
         self._handler = handler
         self._interest = 0
@@ -120,15 +108,16 @@ class Registration:
         if interest == before:
             return
         if not interest:
-            self._selector.unregister(self._fd)
+            self._reactor.unwatch(self._fd)
         elif before:
-            self._selector.modify(self._fd, interest, self)
+            self._reactor.selector.modify(self._fd, interest)
         else:
-            self._selector.register(self._fd, interest, self)
+            self._reactor.watch(self._fd, interest, self)
 
     def add(self, interest: int) -> None:
         """Watch the socket for this, too."""
-        self.wait_for(self._interest | interest)
+        if self._interest | interest != self._interest:
+            self.wait_for(self._interest | interest)
 
     def remove(self, interest: int) -> None:
         """Watch the socket for this no more; 0 is left alone, and a socket must not be closed before."""
@@ -150,7 +139,8 @@ class Reactor:
     """Watches the sockets of the data path; `run` runs it."""
 
     def __init__(self) -> None:
-        self._selector = _Poller()
+        self.selector = _Poller()
+        self._watched: dict[int, Registration] = {}
         self._must_yield = False
         self._is_handling = False
         self._is_brisk = False  # whether the last wait was a short one
@@ -158,7 +148,17 @@ class Reactor:
 
     def register(self, sock: socket.socket, handler: Handler) -> Registration:
         """Take a non-blocking socket in; before it is closed it must wait for nothing."""
-        return Registration(self._selector, sock, handler)
+        return Registration(self, sock, handler)
+
+    def watch(self, fd: int, interest: int, registration: Registration) -> None:
+        """Watch a socket from now on."""
+        self.selector.register(fd, interest)
+        self._watched[fd] = registration
+
+    def unwatch(self, fd: int) -> None:
+        """Watch a socket no more, not even for what it was ready for a moment ago."""
+        del self._watched[fd]
+        self.selector.unregister(fd)
 
     def soon(self, flusher: Flusher) -> None:
         """Let it flush once all that is ready now has been handled: what many events give is sent together."""
@@ -173,7 +173,7 @@ class Reactor:
 
     async def run(self) -> None:
         """Handle events until cancelled."""
-        fd = self._selector.fileno()
+        fd = self.selector.fileno()
         while True:
             await trio.lowlevel.wait_readable(fd)
             while self._handle_events():
@@ -184,13 +184,13 @@ class Reactor:
         # A task that was given something to do since may come after us in this pass: then there is no time to linger.
         may_linger = not self._must_yield
         self._must_yield = False
-        poll = self._selector.poll
+        poll, find = self.selector.poll, self._watched.get
         now = perf_counter()
         end = now + SLICE
-        while events := poll(0) or (self._linger(now) if may_linger else []):
+        while events := poll(0, _MAX_EVENTS) or (self._linger(now) if may_linger else []):
             self._is_handling = True
-            for registration, ready in events:
-                if registration is not None:
+            for fd, ready in events:
+                if (registration := find(fd)) is not None:
                     registration.handle(ready)
             self._is_handling = False
             if self._flushers:
@@ -202,16 +202,16 @@ class Reactor:
                 return True
         return False
 
-    def _linger(self, began: float) -> list[tuple[Registration | None, int]]:
+    def _linger(self, began: float) -> list[tuple[int, int]]:
         """Wait for the next events: awake at first, where they come quickly, and letting others run meanwhile."""
-        poll = self._selector.poll
-        events: list[tuple[Registration | None, int]] = []
+        poll = self.selector.poll
+        events: list[tuple[int, int]] = []
         if self._is_brisk:
             end = began + AWAKE
             while not events and perf_counter() < end:
                 sched_yield()
-                events = poll(0)
-        events = events or poll(LINGER)
+                events = poll(0, _MAX_EVENTS)
+        events = events or poll(LINGER, _MAX_EVENTS)
         self._is_brisk = bool(events) and perf_counter() - began < AWAKE
         return events
 

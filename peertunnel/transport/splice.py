@@ -54,10 +54,6 @@ class Splice:
 
     # -- from the local socket into the stream --------------------------------------------------------------------
 
-    def on_readable(self) -> None:
-        """Take what the local side sent."""
-        self.send_up()
-
     def send_up(self) -> None:
         """Send one batch, as soon as the connection and the peer's window allow it.
 
@@ -77,6 +73,8 @@ class Splice:
             self._send_ahead(window)
         else:
             self._read_and_send(window)
+
+    on_readable = send_up
 
     def _pause(self) -> None:
         self._registration.remove(READ)
@@ -183,7 +181,7 @@ class Splice:
 
     def _delivered(self, size: int) -> None:
         self._stream.received_bytes += size
-        self._stream.consumed(size)
+        self._connection.consumed(self._stream.stream_id, size)
 
     def finish(self) -> None:
         """Take the peer's FIN: pass it on once everything before it was delivered."""

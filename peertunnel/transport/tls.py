@@ -47,10 +47,8 @@ class TlsChannel(SocketChannel):
         self._incoming = incoming
         self._outgoing = outgoing
 
-    def keep(self) -> bytes:
-        return b""  # the session keeps parts of records itself
-
     def open(self, kept: int, size: int) -> None:
+        # Nothing is kept: the session keeps parts of records itself.
         self._incoming.write(buffers.received[:size])
         while filled := self._read():
             self._received(buffers.plaintext[:filled])

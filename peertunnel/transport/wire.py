@@ -26,10 +26,14 @@ class SocketChannel(Channel):
         sock: connected socket; belongs to the channel from now on.
         reactor: watches the socket.
         early: plaintext that the handshake had read ahead.
+
+    Attributes:
+        kept: what goes in front of the next bytes: part of a record.
     """
 
     def __init__(self, sock: socket.socket, reactor: Reactor, early: bytes) -> None:
         self.is_blocked = False
+        self.kept = b""
         self._sock = sock
         self._registration = reactor.register(sock, self)
         self._early = early
@@ -45,16 +49,12 @@ class SocketChannel(Channel):
         """Hand over the plaintext of what lies in the receive buffer.
 
         Args:
-            kept: bytes at its start, from `keep` of the call before.
+            kept: bytes at its start, `kept` as the call before has left it.
             size: bytes behind them that have just come.
 
         Raises:
             RemoteProtocolError: they are not what the peer sealed.
         """
-
-    @abstractmethod
-    def keep(self) -> bytes:
-        """Return what to put in front of the next bytes: part of a record."""
 
     @abstractmethod
     def seal(self, batch: tuple[Buffer, ...]) -> tuple[memoryview, int]:
@@ -78,7 +78,7 @@ class SocketChannel(Channel):
     def on_readable(self) -> None:
         """Read once and hand over all that is complete."""
         try:
-            kept = len(self.keep())
+            kept = len(self.kept)
             size = self._sock.recv_into(buffers.received[kept:] if kept else buffers.received)
         except BlockingIOError:
             return
@@ -91,7 +91,7 @@ class SocketChannel(Channel):
             self._stop(None)
 
     def _open(self, size: int) -> None:
-        kept = self.keep()
+        kept = self.kept
         if kept:
             buffers.received[: len(kept)] = kept
         try:

@@ -97,7 +97,8 @@ class YamuxConnection(MuxedConnection):
                 self._happened(event)
         if views:
             self._hand_over(stream_id, views, size)
-        self._mind_negotiations()
+        if self._negotiating:
+            self._mind_negotiations()
         self.flush()
 
     def _hand_over(self, stream_id: int, views: list[memoryview], size: int) -> None:

@@ -122,7 +122,7 @@ class Session:
         self._left -= len(data)
         if stream is not None:
             events.append(DataReceived(stream.id, data))
-            if not self._left:
+            if self._flags and not self._left:
                 self._end_of_frame(stream, self._flags, events)
         return len(data)
 

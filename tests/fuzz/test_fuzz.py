@@ -18,6 +18,9 @@ INPUTS = {name: 1500 for name in TARGETS} | {
     "auth": 150,
     "quic": 60,
 }  # a second or two; curves and networks are slow
+ONCE_FAILED = [
+    ("quic", "88b2fd532bd5e99472bb47580e9b8596")
+]  # a client's handshake that is garbled into a Retry
 SECONDS = (
     60.0 if os.environ.get("CI") == "true" else 3.0
 )  # of new inputs, for the engine, and for all others together
@@ -34,6 +37,11 @@ def engine(name: str) -> None:
 def test_conversations_gone_wrong(name: str) -> None:
     for data in islice(inputs(name, seed=0), INPUTS[name]):
         TARGETS[name](data)
+
+
+@pytest.mark.parametrize(("name", "data"), ONCE_FAILED)
+def test_what_once_failed(name: str, data: str) -> None:
+    TARGETS[name](bytes.fromhex(data))
 
 
 @pytest.mark.parametrize("name", TARGETS)

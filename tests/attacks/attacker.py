@@ -10,12 +10,14 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import count
 
 import trio
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 from multiaddr import Multiaddr
 
 from peertunnel.auth import Authenticator
+from peertunnel.discovery.dht_contacts import contact_at
 from peertunnel.discovery.rendezvous_point import Point, Refusal
 from peertunnel.errors import NotFound, Refused
 from peertunnel.host import Host, open_host
@@ -215,18 +217,24 @@ async def records(_: Host, via: str, *topics: str) -> None:
     tell("result", registered=taken[0], provided=taken[1])
 
 
-async def node(host: Host) -> None:
-    """Be a DHT node that knows thousands of providers of whatever it is asked for, others each time."""
-    place = Multiaddr("/ip4/127.0.0.1/tcp/1").to_bytes()
+async def node(host: Host, honest: str) -> None:
+    """Be a DHT node that knows thousands of providers of whatever it is asked for, others each time.
+
+    The honest node is named beside the second thousands, and the later ones: who finds it has met more than ten.
+    """
+    place, lies = Multiaddr("/ip4/127.0.0.1/tcp/1").to_bytes(), count(1)
+    other = contact_at(honest)
+    assert other is not None
 
     def answer(_: Caller, data: bytes) -> bytes:
         question = decode(data)
-        found: tuple[Contact, ...] = ()
-        if question.type is Type.GET_PROVIDERS:
-            ids = (b"\x12\x20" + secrets.token_bytes(32) for _ in range(MANY))
-            found = tuple(Contact(peer_id, (place,)) for peer_id in ids)
-            tell("lied", providers=MANY)
-        return encode(Message(question.type, question.key, providers=found))
+        if question.type is not Type.GET_PROVIDERS:
+            return encode(Message(question.type, question.key))
+        ids = (b"\x12\x20" + secrets.token_bytes(32) for _ in range(MANY))
+        found = tuple(Contact(peer_id, (place,)) for peer_id in ids)
+        tell("lied", providers=MANY)
+        closer = (other,) if next(lies) > 1 else ()
+        return encode(Message(question.type, question.key, closer=closer, providers=found))
 
     host.answer(KAD, answer, limit=MAX_REQUEST)
     tell("ready", addresses=host.addresses)

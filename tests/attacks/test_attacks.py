@@ -167,14 +167,14 @@ async def test_hostile_records_do_not_hide_the_provider(way: str, tmp_path: Path
 
 
 async def test_ten_thousand_hostile_records_do_not_hide_the_provider(tmp_path: Path) -> None:
-    """A DHT node names thousands of providers in each answer; the honest record is at another node."""
+    """The only DHT node that a consumer knows names thousands of providers, before and beside the node with the record."""
     dht = ("--dht", "--dht-prefix", "/private")
     relay = ("relay", "--listen", "/ip4/127.0.0.1/tcp/0", *dht)
-    async with pt(tmp_path / "relay", *relay) as point, attacker("node") as liar:
-        place = ("--bootstrap", (await point.event("relay"))["via"])
-        lies = ("--bootstrap", (await liar.event("ready"))["addresses"][0])
-        async with victim(tmp_path, *dht, *place):
-            meet = ("bind", "--port", "0", "--id", ID, "--wait", str(PATIENCE), *dht, *lies, *place)
+    async with pt(tmp_path / "relay", *relay) as point:
+        via = (await point.event("relay"))["via"]
+        async with victim(tmp_path, *dht, "--bootstrap", via), attacker("node", via) as liar:
+            lies = ("--bootstrap", (await liar.event("ready"))["addresses"][0])
+            meet = ("bind", "--port", "0", "--id", ID, "--wait", str(PATIENCE), *dht, *lies)
             async with pt(tmp_path / "late", *meet) as honest:
                 assert await fetch(honest, SOON) == SECRET
                 assert resident(honest) < 2 * GROWTH

@@ -178,10 +178,10 @@ ENDS: tuple[Exchange, ...] = (
 EXCHANGES: tuple[Exchange, ...] = (bulk_both_ways, one_after_the_other, all_at_once, *ENDS)
 
 
-async def check(exchange: Exchange, tunnel: Tunnel) -> None:
+async def check(exchange: Exchange, tunnel: Tunnel, seconds: float = EXCHANGE_SECONDS) -> None:
     """Run an exchange under its deadline; a failure shows what both peers said."""
     try:
-        with trio.fail_after(BULK_SECONDS if exchange is bulk_both_ways else EXCHANGE_SECONDS):
+        with trio.fail_after(BULK_SECONDS if exchange is bulk_both_ways else seconds):
             await exchange(tunnel)
     except BaseException as error:
         error.add_note(f"{tunnel.provider}\n{tunnel.consumer}")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import sha256
 from itertools import product
 from pathlib import Path
@@ -11,7 +12,16 @@ import pytest
 import trio
 
 from peertunnel.transport import quic
-from tests.interop.exchanges import CHUNK, EXCHANGES, MIB, Exchange, check, read_until_reset
+from tests.interop.exchanges import (
+    CHUNK,
+    EXCHANGES,
+    MIB,
+    Exchange,
+    check,
+    consumer_dies,
+    provider_dies,
+    read_until_reset,
+)
 from tests.interop.tunnels import (
     Tunnel,
     foreign_consumer,
@@ -20,6 +30,7 @@ from tests.interop.tunnels import (
     pt_provider,
     tunnel,
 )
+from tests.nat.together import together
 from tests.tools import lack
 
 QUIC = ("--transport", "quic")
@@ -97,20 +108,34 @@ async def nobody_speaks_for_a_minute(tunnel: Tunnel) -> None:
     assert await server.receive_some(5) == b"still"
 
 
-@pytest.mark.parametrize("exchange", (*EXCHANGES, client_stalls), ids=lambda exchange: exchange.__name__)
+WAITS = (
+    nobody_speaks_for_a_minute,
+    provider_dies,
+    consumer_dies,
+)  # the dead say nothing, not even that they are
+
+
+@pytest.mark.parametrize(
+    "exchange", [*(one for one in EXCHANGES if one not in WAITS), client_stalls], ids=lambda one: one.__name__
+)
 async def test_exchange(joined: Tunnel, exchange: Exchange) -> None:
     await check(exchange, joined)
 
 
-async def test_idle(gopeer: Path, rspeer: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    async def wait(foreign: Path, from_pt: bool, home: Path) -> None:
-        async with between(foreign, from_pt=from_pt, home=home) as joined:
-            with trio.fail_after(IDLE + 20):
-                await nobody_speaks_for_a_minute(joined)
+async def test_waits(gopeer: Path, rspeer: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What takes a peer's patience or longer is waited for side by side."""
 
-    async with trio.open_nursery() as nursery:
-        for foreign, from_pt in product((gopeer, rspeer), (True, False)):
-            nursery.start_soon(wait, foreign, from_pt, tmp_path_factory.mktemp("home"))
+    async def run(exchange: Exchange, foreign: Path, from_pt: bool) -> None:
+        async with between(foreign, from_pt=from_pt, home=tmp_path_factory.mktemp("home")) as joined:
+            await check(exchange, joined, IDLE + 20)
+
+    cases = {
+        f"{exchange.__name__}, {foreign.name}, {'from' if from_pt else 'to'} pt": partial(
+            run, exchange, foreign, from_pt
+        )
+        for exchange, foreign, from_pt in product(WAITS, (gopeer, rspeer), (True, False))
+    }
+    await together(cases, at_once=len(cases))
 
 
 async def test_pt_refuses_another_peer_than_it_dialled(foreign: Path, tmp_path: Path) -> None:

@@ -185,6 +185,11 @@ class Exchange:
         self._moves_at = float("inf")
         self.ends[0].connection = engines[0].connect(SERVER, 0.0)
 
+    @property
+    def is_established(self) -> bool:
+        """Whether both ends have seen the handshake through; the server is the last one."""
+        return self.ends[1].connection is not None
+
     def run(self) -> None:
         """Run it to its end."""
         self.network.run(self._step, lambda: all(end.is_over for end in self.ends))

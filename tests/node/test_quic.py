@@ -34,6 +34,7 @@ from tests.tools import lack
 if (reason := quic.why_not()) is not None:
     lack(f"no QUIC: {reason}")
 
+from peertunnel.transport.quic import connection as quic_connection
 from peertunnel.transport.quic import udp
 from peertunnel.transport.quic.connection import BATCH, HELD, QuicConnection
 from peertunnel.transport.quic.transport import STREAM_WINDOW
@@ -123,7 +124,10 @@ async def test_a_reader_that_stops_holds_its_writer_back_and_nobody_else() -> No
                 received += len(await server.read())
 
 
-async def test_what_was_sent_before_a_close_arrives() -> None:
+async def test_what_was_sent_before_a_close_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        quic_connection, "_LINGER", PATIENCE
+    )  # a busy machine may not get it across in a second
     async with streams() as (client, server):
         await client.write(bytes(1 << 20))
         await client.close_write()

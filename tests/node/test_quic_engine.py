@@ -158,6 +158,42 @@ def test_garbage_is_harmless() -> None:
     connected(server, client)
 
 
+def garbled(datagram: bytes, byte: int, bits: int) -> bytes:
+    """Change a byte, and cut off what follows the first packet's beginning."""
+    changed = bytearray(datagram[:100])
+    changed[byte] ^= bits
+    return bytes(changed)
+
+
+def test_a_byte_that_makes_a_retry_ends_one_handshake() -> None:
+    """No key protects a packet's type; servers alone send Retry packets (RFC 9000, 17.2.5)."""
+    client, server = engine(0), engine(1)
+    client.connect(SERVER, 0.0)
+    for hello in answers(client):
+        server.receive(hello, len(hello), CLIENT, None, 0.0)
+    for reply in answers(server):
+        client.receive(reply, len(reply), SERVER, None, 0.0)
+    retry = garbled(answers(client)[0], 0, 0x30)
+    server.receive(retry, len(retry), CLIENT, None, 0.0)
+    ((kind, _, _, reason),) = server.events()
+    assert kind == "lost" and reason.endswith("client sent Retry")
+    connected(server, engine(0, seed=2))
+
+
+def test_a_byte_that_makes_a_version_negotiation_ends_one_handshake() -> None:
+    """Nor its version; who is told of no version that it speaks has to give up (RFC 9000, 6.2)."""
+    client, server = engine(0), engine(1)
+    client.connect(SERVER, 0.0)
+    for hello in answers(client):
+        server.receive(hello, len(hello), CLIENT, None, 0.0)
+    negotiation = garbled(answers(server)[0], 4, 0x01)
+    client.receive(negotiation, len(negotiation), SERVER, None, 0.0)
+    assert [event[::3] for event in client.events()] == [
+        ("lost", "peer doesn't implement any supported version")
+    ]
+    connected(engine(1, seed=2), client)
+
+
 def test_connections_take_turns() -> None:
     server = engine(1)
     client = engine(0)

@@ -153,7 +153,7 @@ class Host:
             protocols=frozenset(self._handlers),
             addresses=places,
             observed=stream.muxed_conn.get_transport_addresses()[0].to_bytes(),
-            record=seal(PeerRecord(self.peer_id, time.time_ns(), places), self.sign),
+            record=seal(PeerRecord(self.peer_id, time.time_ns(), places), self._identity.sign),
         )
         self.nursery.start_soon(identify.answer, stream, told, self.peer_id)
 

@@ -7,7 +7,6 @@ import trio
 
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
-from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.noise_security import Noise, NoiseSession
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.upgrade import YAMUX
@@ -50,12 +49,12 @@ async def test_as_who_calls(make: tuple[Path, str | None], chosen: list[str | No
 
 async def test_as_who_is_called(make: tuple[Path, str | None], chosen: list[str | None]) -> None:
     peer, muxer = make
-    came: list[MuxedConnection] = []
     stands = trio.Event()
     async with open_host(Identity.ephemeral(), LOOPBACK, "tcp") as server:
-        server.watch(lambda connection: (came.append(connection), stands.set())[1])
+        server.watch(lambda connection: stands.set())
         async with foreign_consumer(peer, "--transport", "noise")(server.addresses[0]):
             with trio.fail_after(PATIENCE):
                 await stands.wait()
-                assert await came[0].ping() >= 0
+                (connection,) = server.all_connections()
+                assert await connection.ping() >= 0
     assert chosen == [muxer]

@@ -2,7 +2,7 @@
 
 Importing any module of libp2p runs the `__init__` of the packages above it, which import every transport and every
 service there is: 20 MiB and half a second for nothing. The packages themselves are needed only as places to look in.
-So they, and some modules that the library imports whole and uses in services that we don't run, are set up empty;
+So they, and some modules that libraries import whole and use in what we don't do, are set up empty;
 the first name that is looked up in one and isn't there has it executed, as if it had been imported just then.
 """
 
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 _PACKAGES = "libp2p"  # it and all packages in it
-_MODULES = frozenset({"dns.asyncresolver", "dns.resolver", "httpx", "miniupnpc", "psutil", "requests"})
+_MODULES = frozenset({"dns.asyncresolver", "dns.resolver", "httpx"})
 _LOADER = "__deferred_loader__"
 
 

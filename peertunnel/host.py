@@ -1,23 +1,17 @@
-"""The libp2p host: the library's, with our connections, listeners and dialer plugged in.
+"""The libp2p host: where we listen, whom we are connected to, and which protocols we serve.
 
-From the library come identity, identify, ping, the peerstore and every other protocol; it sees ordinary connections
-and streams. Its own accept loop and dialer are passed by: the first refuses everybody after 250 connections, the
-second tries one address per transport and remembers failures for a minute.
+The library's own host is not used: its accept loop refuses everybody after 250 connections, its dialer tries one
+address per transport and remembers failures for a minute, and what the two import is a quarter of a node's memory.
 """
 
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from libp2p.abc import INetStream
-from libp2p.custom_types import TProtocol
-from libp2p.host.basic_host import BasicHost
 from libp2p.peer.id import ID
-from libp2p.peer.peerstore import PeerStore
-from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 
 from peertunnel import __version__
@@ -25,7 +19,10 @@ from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Answer, Identified
-from peertunnel.transport import identify
+from peertunnel.protocols.identify import MAX_ADDRESSES, Identify
+from peertunnel.protocols.identify import PROTOCOL as IDENTIFY
+from peertunnel.protocols.record import PeerRecord, seal
+from peertunnel.transport import identify, pings
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.circuits import HOP, STOP, Circuits
 from peertunnel.transport.connection import MuxedConnection
@@ -37,9 +34,9 @@ from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.requests import Answering, request, tell
 from peertunnel.transport.reservations import Reservations
 from peertunnel.transport.stream import MuxedStream
-from peertunnel.transport.swarm import create_network
+from peertunnel.transport.swarm import Network
 from peertunnel.transport.tcp import sources_of
-from peertunnel.transport.upgrade import create_upgrader
+from peertunnel.transport.upgrade import Upgrader
 from peertunnel.transport.visits import Visits
 from peertunnel.transport.witnesses import Witnesses
 
@@ -48,7 +45,6 @@ if TYPE_CHECKING:
 
 AGENT = f"peertunnel/{__version__}"
 CHECK = 3.0  # seconds for a peer to answer once the network has changed: a round trip and two retransmissions
-_log = logging.getLogger(__name__)
 
 # When it is imported, the library has its warnings printed; who runs us decides what is seen.
 logging.getLogger("libp2p").setLevel(logging.NOTSET)
@@ -72,10 +68,9 @@ class Host:
 
     def __init__(self, identity: "Identity", transport: Transports = "auto") -> None:
         self.peer_id = identity.peer_id
-        self._id = ID.from_base58(identity.peer_id)
         self.reactor = Reactor()
         self.nursery: trio.Nursery
-        self._key = Ed25519PrivateKey.from_private_bytes(identity.seed)
+        self._identity = identity
         self._visits = Visits(self)
         self._handlers: dict[str, Callable[[MuxedStream], None]] = {}
         self._listening: list[str] = []
@@ -83,11 +78,7 @@ class Host:
         self._sources: list[Callable[[], Iterable[str]]] = []
         self.network_changed = trio.Event()  # replaced each time
         self.observed = Observed(self._ports.__contains__)
-        peerstore = PeerStore()
-        peerstore.add_key_pair(self._id, identity.key_pair)
-        self.network = create_network(
-            self._id, peerstore, create_upgrader(identity.key_pair, self.reactor, self)
-        )
+        self.network = Network(Upgrader(identity, self.reactor, self))
         self._transport = transport
         self.quic = None if transport == "tcp" else create_quic(identity, self.reactor, self, self._accept)
         if self.quic is not None:
@@ -102,10 +93,9 @@ class Host:
         circuits = Circuits(self.network, self, self._visits, self.reservations.admits)
         self.network.transports.append(circuits)
         self.watch(lambda connection: self.nursery.start_soon(self._get_to_know, connection))
-        self.library = BasicHost(self.network, addrs_factory=lambda _: self._announced())
-        self.network.set_stream_handler(self._serve_library)
         self.serve(STOP, circuits.accept)
-        self.serve(identify.PROTOCOL, self._identify)
+        self.serve(IDENTIFY, self._identify)
+        self.serve(pings.PROTOCOL, lambda stream: self.nursery.start_soon(pings.answer, stream))
 
     # -- where we are ---------------------------------------------------------------------------------------------
 
@@ -122,9 +112,6 @@ class Host:
     def _places(self) -> tuple[str, ...]:
         more = (address for source in self._sources for address in source())
         return tuple(dict.fromkeys((*dialable(self._listening), *more)))
-
-    def _announced(self) -> list[Multiaddr]:
-        return [Multiaddr(address) for address in self._places()]
 
     def add_addresses(self, source: Callable[[], Iterable[str]]) -> None:
         """Announce what `source` gives, too: multiaddrs without our peer id, asked for again and again."""
@@ -152,10 +139,7 @@ class Host:
                 f"Cannot listen for peers on {error}.", hint="Choose other addresses with --p2p-listen."
             ) from error
         listeners = [Listener(sock, self.network.accept) for sock in sockets]
-        for listener in listeners:
-            for address in listener.get_addrs():
-                self.network.listeners[str(address)] = listener
-                self._listening.append(str(address))
+        self._listening += [str(listener.address) for listener in listeners]
         self._listening += [str(place) for place in quic]
         self._ports.update(name[1] for name in names)
         self._ports.update(int(str(place.value_for_protocol("udp"))) for place in quic)
@@ -163,7 +147,15 @@ class Host:
         return listeners
 
     def _identify(self, stream: MuxedStream) -> None:
-        self.nursery.start_soon(identify.answer, stream, self.library, AGENT, self._announced())
+        places = tuple(Multiaddr(address).to_bytes() for address in self._places()[:MAX_ADDRESSES])
+        told = Identify(
+            agent=AGENT,
+            protocols=frozenset(self._handlers),
+            addresses=places,
+            observed=stream.muxed_conn.get_transport_addresses()[0].to_bytes(),
+            record=seal(PeerRecord(self.peer_id, time.time_ns(), places), self._identity.sign),
+        )
+        self.nursery.start_soon(identify.answer, stream, told, self.peer_id)
 
     def _accept(self, connection: MuxedConnection) -> None:
         """Take a connection that a peer has opened over QUIC."""
@@ -174,57 +166,42 @@ class Host:
     def serve(self, protocol: str, handler: Callable[[MuxedStream], None]) -> None:
         """Hand streams of a protocol to `handler`, which must not wait, as soon as they are negotiated."""
         self._handlers[protocol] = handler
-        self.library.multiselect.handlers[TProtocol(protocol)] = None  # identify lists it
 
     def stop_serving(self, protocol: str) -> None:
         """Refuse new streams of a protocol."""
         self._handlers.pop(protocol, None)
-        self.library.multiselect.handlers.pop(TProtocol(protocol), None)
 
     def speaks(self, protocol: str) -> bool:
         """Return whether a stream of this protocol is welcome now."""
-        return TProtocol(protocol) in self.library.multiselect.handlers
+        return protocol in self._handlers
 
     def offered(self) -> list[str]:
         """Return the protocols that a peer may see."""
-        return [str(protocol) for protocol in self.library.multiselect.handlers if protocol]
+        return list(self._handlers)
 
-    def route(self, stream: MuxedStream) -> bool:
-        """Hand a negotiated stream to its handler; return False for the library's protocols."""
-        handler = self._handlers.get(stream.protocol or "")
-        if handler is not None:
-            handler(stream)
-        return handler is not None
-
-    async def _serve_library(self, stream: INetStream) -> None:
-        protocol = TProtocol(stream.muxed_stream.protocol or "")  # type: ignore[attr-defined]
-        stream.set_protocol(protocol)
-        handler = self.library.multiselect.handlers.get(protocol)
-        try:
-            if handler is not None:
-                await handler(stream)
-                return
-        except Exception as error:  # noqa: BLE001  a task boundary
-            _log.debug("a stream of %s failed: %r", protocol, error)
-        await stream.reset()
+    def route(self, stream: MuxedStream) -> None:
+        """Hand a negotiated stream to its handler."""
+        handler = self._handlers.get(stream.protocol or "", MuxedStream.abort)
+        handler(stream)
 
     def watch(self, watcher: Callable[[MuxedConnection], None]) -> None:
         """Have `watcher`, which must not wait, called with each new connection, whoever opened it."""
         self.network.watchers.append(watcher)
 
     async def _get_to_know(self, connection: MuxedConnection) -> None:
-        """Learn how a peer sees us, and whether it is a relay."""
-        if self.observed.wants(connection):
+        """Ask a peer who it is, as everybody does: rust-libp2p's clients wait for it; see what we are told."""
+        is_wanted = self.observed.wants(connection)
+        if is_wanted:
             self.observed.note(connection, b"")
-            answer = await identify.request(connection)
-            self.observed.note(connection, answer.observed_addr)
+        answer = await identify.request(connection)
+        if is_wanted:
+            self.observed.note(connection, answer.observed)
             if HOP in answer.protocols:
                 await connection.measured()
                 place, peer_id = str(connection.get_transport_addresses()[0]), str(connection.peer_id)
                 distance = connection.round_trip or float("inf")
                 self.reservations.offer(peer_id, [place], is_found=True, distance=distance)
-                told = address_texts(answer.listen_addrs[: identify.MAX_ADDRESSES], peer_id)
-                await self._witnesses.keep(connection, told)
+                await self._witnesses.keep(connection, address_texts(answer.addresses, peer_id))
 
     def newcomers(
         self, peer_id: str
@@ -269,13 +246,11 @@ class Host:
 
     def connections(self, peer_id: str) -> list[MuxedConnection]:
         """Return the living connections to a peer, the newest first."""
-        found = [conn.muxed_conn for conn in self.network.get_connections(ID.from_base58(peer_id))]
-        return [conn for conn in reversed(found) if isinstance(conn, MuxedConnection) and not conn.is_closed]
+        return self.network.connections(peer_id)[::-1]
 
     def all_connections(self) -> list[MuxedConnection]:
         """Return every living connection."""
-        found = [conn.muxed_conn for conn in self.network.get_connections()]
-        return [conn for conn in found if isinstance(conn, MuxedConnection) and not conn.is_closed]
+        return self.network.connections()
 
     def is_connected(self, peer_id: str) -> bool:
         """Return whether a connection to a peer stands."""
@@ -299,7 +274,7 @@ class Host:
 
     def sign(self, data: bytes) -> bytes:
         """Sign with the key of our peer id (Ed25519, 64 bytes)."""
-        return self._key.sign(data)
+        return self._identity.sign(data)
 
     def answer(self, protocol: str, answer: Answer, *, limit: int) -> None:
         """Answer requests of a protocol from now on; see `peers.Peers`."""
@@ -336,11 +311,10 @@ class Host:
             return await identify.identified(connection)
 
     async def close(self) -> None:
-        """Close all connections, which tells the peers, and stop."""
+        """Close all connections, which tells the peers."""
         async with trio.open_nursery() as nursery:
-            for connection in self.network.get_connections():
-                nursery.start_soon(connection.muxed_conn.close)
-        await self.library.close()
+            for connection in self.network.connections():
+                nursery.start_soon(connection.close)
 
 
 @asynccontextmanager
@@ -362,9 +336,9 @@ async def open_host(
     async with trio.open_nursery() as reactor:
         reactor.start_soon(host.reactor.run)
         try:
-            async with background_trio_service(host.network), trio.open_nursery() as nursery:
+            await reactor.start(host.network.run)
+            async with trio.open_nursery() as nursery:
                 host.nursery = nursery
-                await host.network.event_background_nursery_created.wait()
                 for listener in listeners:
                     nursery.start_soon(listener.run)
                 if host.quic is not None:
@@ -378,4 +352,6 @@ async def open_host(
                     with trio.CancelScope(shield=True):
                         await host.close()
         finally:
+            for listener in listeners:
+                listener.close()
             reactor.cancel_scope.cancel()  # last: what closes above still needs it

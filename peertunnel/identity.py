@@ -55,6 +55,10 @@ class Identity:
 
         return create_new_key_pair(self.seed)
 
+    def sign(self, data: bytes) -> bytes:
+        """Sign (Ed25519, 64 bytes)."""
+        return Ed25519PrivateKey.from_private_bytes(self.seed).sign(data)
+
     def for_service(self, label: bytes) -> "Identity":
         """Derive the identity under which this machine provides a service.
 

@@ -82,7 +82,7 @@ class Keeper:
     async def _look_at(self, connection: MuxedConnection) -> None:
         """Learn what is at the other end."""
         answer = await request(connection)
-        self._agent, self._protocols = answer.agent_version, frozenset(answer.protocols)
+        self._agent, self._protocols = answer.agent, answer.protocols
         if self.is_ours:
             connection.bears(MAX_STREAMS)
         self._asked.set()

@@ -138,7 +138,7 @@ def _distance(address: str) -> int:
 
 def _metrics(host: Host, meeting_point: RendezvousServer) -> Metrics:
     metrics, book = Metrics(), meeting_point.book
-    metrics.gauge("connections", "Connections to other peers.", lambda: len(host.network.get_connections()))
+    metrics.gauge("connections", "Connections to other peers.", lambda: len(host.network.connections()))
     metrics.gauge("rendezvous_registrations", "Registrations, all peers'.", lambda: book.size)
     metrics.gauge("rendezvous_peers", "Peers that have registered.", lambda: book.peers)
     metrics.gauge("rendezvous_namespaces", "Namespaces with registrations.", lambda: book.namespaces)

@@ -81,18 +81,24 @@ class Initiator:
     """The end that opened the stream and wants one protocol.
 
     Attributes:
+        protocol: the one that it wants now.
         agreed: True once the peer has taken the protocol, False once it has refused, None before.
     """
 
     def __init__(self, protocol: str) -> None:
         self.agreed: bool | None = None
-        self._protocol = protocol
+        self.protocol = protocol
         self._expected = [HEADER, protocol]
         self._lines: _Lines | None = None
 
     def hello(self) -> bytes:
         """Return what to send first; data may follow at once."""
-        return _hello(self._protocol)
+        return _hello(self.protocol)
+
+    def propose(self, protocol: str) -> bytes:
+        """Return what to send to try another protocol, once the peer has refused the last one."""
+        self.protocol, self._expected, self.agreed = protocol, [protocol], None
+        return encode_line(protocol)
 
     def receive(self, data: bytes | memoryview) -> bytes:
         """Take bytes of the answer; return what came behind it, once `agreed` is True.
@@ -103,7 +109,7 @@ class Initiator:
         if self.agreed:
             return bytes(data)
         if self._lines is None:
-            hello = _hello(self._protocol)
+            hello = _hello(self.protocol)
             if bytes(data[: len(hello)]) == hello:  # whoever agrees says the same, and mostly in one piece
                 self.agreed = True
                 return bytes(data[len(hello) :])
@@ -117,7 +123,7 @@ class Initiator:
                 self._expected.pop(0)
                 if not self._expected:
                     self.agreed = True
-            elif line == NOT_AVAILABLE and self._expected == [self._protocol]:
+            elif line == NOT_AVAILABLE and self._expected == [self.protocol]:
                 self.agreed = False
             else:
                 raise RemoteProtocolError("the peer answered with another protocol than the proposed one")

@@ -1,7 +1,7 @@
 """Noise transport records: plaintext sealed and opened in batches, without copies in between.
 
 A record is a two-byte big-endian length and that many bytes of ChaCha20-Poly1305 ciphertext (libp2p Noise spec,
-"Wire format"). The handshake that yields the keys is the host library's.
+"Wire format"). `handshake` yields the keys.
 """
 
 from struct import Struct

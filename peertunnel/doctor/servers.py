@@ -18,7 +18,6 @@ from peertunnel.protocols.address import split_address
 from peertunnel.protocols.autonat.messages import DIAL_REQUEST
 from peertunnel.transport.addresses import is_loopback
 from peertunnel.transport.connection import MuxedConnection
-from peertunnel.transport.identify import MAX_ADDRESSES
 from peertunnel.transport.identify import request as identify
 
 MAX_SERVERS = 16  # peers that are called; the public DHT's name stands for some five
@@ -135,13 +134,13 @@ async def seen_by(host: Host, server: Server, version: int, within: float) -> Si
 
 async def _ask(host: Host, server: Server, connection: MuxedConnection) -> list[Sighting]:
     answer = await identify(connection)
-    told = read_addresses(answer.listen_addrs[:MAX_ADDRESSES], server.peer_id)
+    told = read_addresses(answer.addresses, server.peer_id)
     server.places = tuple(dict.fromkeys((*server.places, *(split_address(place)[0] for place in told))))
     server.protocols |= frozenset(answer.protocols)
     remote = connection.get_remote_address()
     if remote is None or is_loopback(remote[0]) or not _leaves_from_listener(host, connection):
         return []
-    [*seen] = read_addresses([answer.observed_addr], server.peer_id)
+    [*seen] = read_addresses([answer.observed], server.peer_id)
     found = (sighting(remote[0].partition("%")[0], place) for place in seen)
     return [one for one in found if one is not None]
 

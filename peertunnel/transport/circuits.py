@@ -120,7 +120,7 @@ class Circuits:
                 caller, limit = destination.read_stop(await read_message(stream, MAX_MESSAGE))
                 await stream.write(encode_delimited(destination.accept_stop()))
             connection = await self._secure(stream, ID.from_base58(caller), limit, is_client=False)
-            await self._network.take_in(connection, "inbound")
+            await self._network.take_in(connection)
         except RemoteProtocolError:
             await self._refuse(stream)
         except (MuxedStreamError, UpgradeError, trio.TooSlowError):

@@ -1,12 +1,10 @@
-"""A connection to one peer, as the library's swarm and our tunnels see it, whatever multiplexes its streams."""
+"""A connection to one peer, whatever multiplexes its streams."""
 
 import logging
-from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 
 import trio
-from libp2p.abc import IMuxedConn
-from libp2p.connection_types import ConnectionType
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
@@ -14,6 +12,7 @@ from peertunnel.protocols import yamux
 from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport.channel import Buffer
+from peertunnel.transport.identify import Acquaintance
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
 from peertunnel.transport.stream import MuxedStream
@@ -23,7 +22,7 @@ NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a s
 _log = logging.getLogger(__name__)
 
 
-class MuxedConnection(IMuxedConn):
+class MuxedConnection(ABC):
     """A connection; how bytes travel is for the classes below it to say.
 
     Args:
@@ -39,6 +38,7 @@ class MuxedConnection(IMuxedConn):
         kept: how many rely on the connection although no stream may be open; it is not closed for being idle.
         send_window: tells how many bytes may be sent on a stream now.
         way: how the connection reaches the peer.
+        acquaintance: what the peer tells of itself.
         is_proven: whether the peer has proven that it knows a service's secret, and we that we do.
         local_port: the port at our end, 0 behind a relay.
     """
@@ -54,11 +54,11 @@ class MuxedConnection(IMuxedConn):
         self.event_started = trio.Event()
         self.event_closed = trio.Event()
         self.event_unavailable = trio.Event()
-        self.on_close: Callable[[], Awaitable[None]] | None = None
         self.reason = ""
         self.round_trip: float | None = None
         self.kept = 0
         self.is_proven = False
+        self.acquaintance = Acquaintance(self)
         self._router = router
         self._streams: dict[int, MuxedStream] = {}
         self._negotiating: dict[MuxedStream, float] = {}
@@ -66,7 +66,6 @@ class MuxedConnection(IMuxedConn):
         self._openers = trio.lowlevel.ParkingLot()  # tasks that wait until another stream may be opened
         self._pongs = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
-        self._to_library, self._from_peer = trio.open_memory_channel[MuxedStream](yamux.MAX_STREAMS)
 
     # -- how bytes travel -----------------------------------------------------------------------------------------
 
@@ -159,20 +158,7 @@ class MuxedConnection(IMuxedConn):
     def on_negotiated(self, stream: MuxedStream) -> None:
         """Pass on a stream whose protocol is settled."""
         self._negotiating.pop(stream, None)
-        if not self._router.route(stream):
-            self.reactor.yield_soon()
-            try:
-                self._to_library.send_nowait(stream)
-            except (trio.WouldBlock, trio.ClosedResourceError):
-                stream.abort()
-
-    async def open_stream(self) -> MuxedStream:
-        """Open a stream for the library, which settles the protocol itself.
-
-        Raises:
-            Unavailable: the connection is closed, or takes no new streams.
-        """
-        return await self._open(None)
+        self._router.route(stream)
 
     async def open_tunnel(self, protocol: str, is_urgent: bool = False) -> MuxedStream:
         """Open a stream of one protocol without waiting for the peer's consent: data may follow at once.
@@ -206,15 +192,15 @@ class MuxedConnection(IMuxedConn):
         """Return whether a stream need not wait for others to be acknowledged or, unless it is urgent, to end."""
         return True
 
-    def bears(self, streams: int) -> None:
+    def bears(self, streams: int) -> None:  # noqa: B027  QUIC says it itself
         """Note how many streams, of both ends, the peer takes at a time, where the protocol doesn't say it."""
 
-    async def _open(self, negotiation: Initiator | None, is_urgent: bool = False) -> MuxedStream:
+    async def _open(self, negotiation: Initiator, is_urgent: bool = False) -> MuxedStream:
         while (stream := self._try_open(negotiation, is_urgent)) is None:
             await self._openers.park()
         return stream
 
-    def _try_open(self, negotiation: Initiator | None, is_urgent: bool = False) -> MuxedStream | None:
+    def _try_open(self, negotiation: Initiator, is_urgent: bool = False) -> MuxedStream | None:
         """Open a stream; None while there is no room for it."""
         if self.opens_at_once(is_urgent) or self.event_unavailable.is_set():
             if self.is_closed:
@@ -231,13 +217,6 @@ class MuxedConnection(IMuxedConn):
     @abstractmethod
     def _open_id(self) -> int | None:
         """Open a stream; None while the peer has to make room first; raises Unavailable if it never will."""
-
-    async def accept_stream(self) -> MuxedStream:
-        """Return the next stream that the peer opened and that the router left to the library."""
-        try:
-            return await self._from_peer.receive()
-        except trio.EndOfChannel:
-            raise Unavailable(self.reason) from None
 
     def forget(self, stream: MuxedStream) -> None:
         """Drop a stream that has ended."""
@@ -299,7 +278,6 @@ class MuxedConnection(IMuxedConn):
             stream.on_aborted(End.LOST)
         self._streams.clear()
         self._negotiating.clear()
-        self._to_library.close()
         for lot in (self._openers, self._pongs):
             lot.unpark_all()
         self._release()
@@ -311,11 +289,6 @@ class MuxedConnection(IMuxedConn):
         """Let go of what carried the bytes."""
 
     @property
-    def is_established(self) -> bool:
-        """Whether streams can be opened."""
-        return self.event_started.is_set() and not self.is_closed
-
-    @property
     def is_closed(self) -> bool:
         """Whether the connection has ended."""
         return self.event_closed.is_set()
@@ -325,9 +298,14 @@ class MuxedConnection(IMuxedConn):
         """Whether any stream is open, ours or the peer's."""
         return bool(self._streams)
 
-    def get_connection_type(self) -> ConnectionType:
-        """Return whether a relay stands in between."""
-        return ConnectionType.RELAYED if self.way.kind == "relayed" else ConnectionType.DIRECT
+    @property
+    @abstractmethod
+    def is_initiator(self) -> bool:
+        """Whether ours was the client's side of the handshakes."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Close the connection: open streams are aborted, and what was sent before still arrives."""
 
     @abstractmethod
     def get_transport_addresses(self) -> list[Multiaddr]:

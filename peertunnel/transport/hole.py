@@ -18,7 +18,7 @@ from libp2p.peer.id import ID
 from peertunnel.transport.candidates import Target
 from peertunnel.transport.swarm import Network
 from peertunnel.transport.tcp import SockAddress, connect
-from peertunnel.transport.upgrade import UpgradeError, upgrade
+from peertunnel.transport.upgrade import UpgradeError
 from peertunnel.transport.way import DIRECT, PUNCHED, Way
 
 if TYPE_CHECKING:
@@ -100,10 +100,10 @@ class Hole:
 
         async def secure() -> None:
             try:
-                connection = await upgrade(
-                    self._network.upgrader, sock, self._peer_id, is_client=is_client, way=way
+                connection = await self._network.upgrader.upgrade(
+                    sock, self._peer_id, is_client=is_client, way=way
                 )
-                await self._network.take_in(connection, "outbound" if is_client else "inbound")
+                await self._network.take_in(connection)
             except UpgradeError:
                 pass  # it was somebody else, or the other end did without this one
             finally:
@@ -122,7 +122,7 @@ class Hole:
         try:
             connection = await self._quic.endpoint_for(address).dial(self._peer_id, address, way)
             with trio.CancelScope(shield=True):
-                await self._network.take_in(connection, "outbound")
+                await self._network.take_in(connection)
         except (OSError, UpgradeError):
             pass  # it was somebody else, or nobody
 

@@ -1,35 +1,67 @@
 """Who is who: identify, both halves, over one given connection (libp2p specs, identify).
 
-The library asks once per peer and forgets the answer's agent; here the answer of this very connection counts. What it
-answers names TCP addresses only, and confuses connections to one peer.
+Several parts of a node want to know a peer as soon as its connection stands; it is asked once for all of them.
 """
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import trio
-from google.protobuf.message import DecodeError
-from libp2p.host.basic_host import BasicHost
-from libp2p.identity.identify.pb.identify_pb2 import Identify
-from libp2p.peer.peerstore import env_to_send_in_RPC
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
-from multiaddr import Multiaddr
 
 from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Identified
-from peertunnel.protocols.delimited import encode_delimited
-from peertunnel.protocols.varint import decode_varint
-from peertunnel.transport.connection import MuxedConnection
+from peertunnel.protocols.delimited import Delimited, encode_delimited
+from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.protocols.identify import PROTOCOL, Identify
 from peertunnel.transport.stream import MuxedStream
 
-PROTOCOL = "/ipfs/id/1.0.0"
-VERSION = "ipfs/0.1.0"  # of the family of protocols, as everybody has it
+if TYPE_CHECKING:
+    from peertunnel.transport.connection import MuxedConnection
+
 TIMEOUT = 10.0  # seconds; go-libp2p gives it 5 s per stream, rust-libp2p 60 s
-MAX_ADDRESSES = 64  # of a peer that are looked at
-MAX_MESSAGE = 64 * 1024  # bytes; go-libp2p reads 8 KiB at most, twice
+FRESH = 5.0  # seconds for which an answer serves whoever asks next; what is asked later may have changed
+MAX_MESSAGE = 64 * 1024  # bytes of an answer in all; go-libp2p reads 8 KiB at most, twice
 
 
-async def request(connection: MuxedConnection) -> Identify:
-    """Return what the peer reports of itself; an empty message if it does not in time, or not in this form."""
+class Acquaintance:
+    """What the peer of a connection tells of itself.
+
+    Args:
+        connection: on which to ask.
+    """
+
+    def __init__(self, connection: "MuxedConnection") -> None:
+        self._connection = connection
+        self._answer = Identify()
+        self._came = float("-inf")
+        self._asking: trio.Lock | None = None  # most connections of a relay need none
+
+    async def ask(self) -> Identify:
+        """Return what is known since a moment ago, or came while we waited for it; ask otherwise.
+
+        An empty answer, for which the peer may have had its reasons, serves only those who have waited for it.
+        """
+        self._asking = self._asking or trio.Lock()
+        since = trio.current_time() - FRESH if self._answer != Identify() else trio.current_time()
+        async with self._asking:
+            if self._came < since:
+                self._answer = await _ask(self._connection)
+                self._came = trio.current_time()
+        return self._answer
+
+
+async def request(connection: "MuxedConnection") -> Identify:
+    """Return what the peer reports of itself; an empty answer if it does not in time, or not in this form."""
+    return await connection.acquaintance.ask()
+
+
+async def identified(connection: "MuxedConnection") -> Identified:
+    """Return what the peer reports of itself, in our own words; nothing if it does not."""
+    answer = await request(connection)
+    return Identified(answer.protocols, address_texts(answer.addresses, str(connection.peer_id)))
+
+
+async def _ask(connection: "MuxedConnection") -> Identify:
     data = bytearray()
     with trio.move_on_after(TIMEOUT):
         try:
@@ -44,42 +76,24 @@ async def request(connection: MuxedConnection) -> Identify:
             pass
         except (MuxedStreamError, MuxedConnError):
             return Identify()
-    prefix = decode_varint(bytes(data))
     try:
-        return Identify.FromString(bytes(data[prefix[1] :])) if prefix else Identify()
-    except DecodeError:
+        # go-libp2p sends a signed record that is long behind the rest: several messages are read as one.
+        return Identify.decode(b"".join(Delimited(MAX_MESSAGE).receive(data)))
+    except RemoteProtocolError:
         return Identify()
 
 
-async def identified(connection: MuxedConnection) -> Identified:
-    """Return what the peer reports of itself, in our own words; nothing if it does not."""
-    answer = await request(connection)
-    addresses = address_texts(answer.listen_addrs[:MAX_ADDRESSES], str(connection.peer_id))
-    return Identified(frozenset(answer.protocols), addresses)
-
-
-async def answer(stream: MuxedStream, host: BasicHost, agent: str, addresses: Iterable[Multiaddr]) -> None:
+async def answer(stream: MuxedStream, identity: Identify, peer_id: str) -> None:
     """Tell a peer who we are, and how we see it.
 
     Args:
         stream: on which it has asked.
-        host: has our key and our protocols.
-        agent: what we run.
-        addresses: where others may reach us, without our peer id.
+        identity: what to tell.
+        peer_id: ours.
     """
-    record, _ = env_to_send_in_RPC(host)
-    message = Identify(
-        protocol_version=VERSION,
-        agent_version=agent,
-        public_key=host.get_public_key().serialize(),
-        listen_addrs=[address.to_bytes() for address in addresses],
-        observed_addr=stream.muxed_conn.get_transport_addresses()[0].to_bytes(),
-        protocols=[str(protocol) for protocol in host.multiselect.handlers if protocol],
-        signedPeerRecord=record,
-    )
     with trio.move_on_after(TIMEOUT):
         try:
-            await stream.write(encode_delimited(message.SerializeToString()))
+            await stream.write(encode_delimited(identity.encode(peer_id)))
             await stream.close()
             return
         except MuxedStreamError:

@@ -5,7 +5,6 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import trio
-from libp2p.abc import IListener
 from multiaddr import Multiaddr
 
 from peertunnel.transport.raw import socket_address
@@ -80,17 +79,20 @@ def _bind(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     return sock
 
 
-class Listener(IListener):
-    """Accepts peers on one socket; the library asks it for its address.
+class Listener:
+    """Accepts peers on one socket.
 
     Args:
         sock: listening, non-blocking socket.
         accept: secures a connected socket and serves it; raises UpgradeError if it cannot.
+
+    Attributes:
+        address: the multiaddr that the socket is bound to.
     """
 
     def __init__(self, sock: socket.socket, accept: Callable[[socket.socket], Awaitable[None]]) -> None:
         self._sock = sock
-        self._address = socket_address(sock.getsockname())
+        self.address = socket_address(sock.getsockname())
         self._accept = accept
         self._handshakes: dict[trio.CancelScope, float] = {}  # and when they began, the oldest first
         self._freed = trio.Event()
@@ -137,17 +139,8 @@ class Listener(IListener):
             del self._handshakes[scope]
             self._freed.set()
 
-    async def listen(self, maddr: Multiaddr) -> None:
-        """Not offered to the library: the socket listens already."""
-        raise NotImplementedError("the socket listens already")
-
-    def get_addrs(self) -> tuple[Multiaddr, ...]:
-        """Return the address that the socket is bound to."""
-        return (self._address,)
-
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop listening."""
         if self._sock.fileno() >= 0:
             trio.lowlevel.notify_closing(self._sock.fileno())
             self._sock.close()
-        await trio.lowlevel.checkpoint()

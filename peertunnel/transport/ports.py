@@ -100,7 +100,7 @@ class Sockets:
         try:
             connection = await self._quic.dial_from(udp, self._peer_id, source, PUNCHED)
             with trio.CancelScope(shield=True):
-                await self._network.take_in(connection, "outbound")
+                await self._network.take_in(connection)
         except (OSError, UpgradeError):
             self._dials -= 1  # it was somebody else, or the packets were lost
 
@@ -145,7 +145,7 @@ async def port_given_now(quic: "Quic", observers: Iterable[MuxedConnection]) -> 
                     nursery.start_soon(connection.start)
                     answer = await identify.request(connection)
                     await connection.close()
-                return list(filter(None, [read_observed(answer.observed_addr)]))
+                return list(filter(None, [read_observed(answer.observed)]))
             except (OSError, UpgradeError):
                 break  # the port is a hint: it goes without
     return []

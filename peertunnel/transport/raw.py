@@ -1,11 +1,8 @@
-"""A connected socket as the library's raw connection: for the handshake, before the data path takes it over."""
+"""A connected socket for the handshake, before the data path takes it over."""
 
 import socket
 
 import trio
-from libp2p.abc import IRawConnection
-from libp2p.connection_types import ConnectionType
-from libp2p.io.exceptions import ConnectionClosedError
 from multiaddr import Multiaddr
 
 from peertunnel.transport.way import DIRECT, Way
@@ -20,10 +17,8 @@ def socket_address(
     return Multiaddr(f"/ip{6 if ':' in host else 4}/{host}/{transport}/{port}")
 
 
-class RawSocket(IRawConnection):
-    """A non-blocking stream socket.
-
-    The library's own stream knows no IPv6 peer's address, and reads it byte by byte through two locks.
+class RawSocket:
+    """A non-blocking stream socket, for as long as tasks wait for it: while the connection is being secured.
 
     Args:
         sock: connected; belongs to this object from now on.
@@ -58,8 +53,8 @@ class RawSocket(IRawConnection):
                 return self.sock.recv(65536 if n is None else n)
             except BlockingIOError:
                 continue
-            except (OSError, trio.ClosedResourceError) as error:
-                raise ConnectionClosedError(f"the connection broke: {error}", transport="tcp") from error
+            except trio.ClosedResourceError as error:
+                raise ConnectionError("the connection was closed") from error
 
     async def write(self, data: bytes) -> None:
         """Send all of `data`."""
@@ -70,14 +65,12 @@ class RawSocket(IRawConnection):
                     rest = rest[self.sock.send(rest) :]
                 except BlockingIOError:
                     await self._writable()
-                except OSError as error:
-                    raise ConnectionClosedError(f"the connection broke: {error}", transport="tcp") from error
 
     async def _writable(self) -> None:
         try:
             await trio.lowlevel.wait_writable(self.sock.fileno())
-        except (OSError, trio.ClosedResourceError) as error:
-            raise ConnectionClosedError(f"the connection broke: {error}", transport="tcp") from error
+        except trio.ClosedResourceError as error:
+            raise ConnectionError("the connection was closed") from error
 
     def close_now(self) -> None:
         """Close the socket, and wake whoever waits for it."""
@@ -97,7 +90,3 @@ class RawSocket(IRawConnection):
     def get_transport_addresses(self) -> list[Multiaddr]:
         """Return the peer's address."""
         return [self._address]
-
-    def get_connection_type(self) -> ConnectionType:
-        """Return whether a relay stands in between."""
-        return ConnectionType.RELAYED if self.way.kind == "relayed" else ConnectionType.DIRECT

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import trio
-from libp2p.connection_types import ConnectionType
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 from multiaddr import Multiaddr
 
@@ -146,7 +145,7 @@ class RelayServer:
             with trio.fail_after(HANDSHAKE):
                 request = wire.read_request(await read_message(stream, MAX_MESSAGE))
             kind = type(request).__name__.lower()
-            if stream.muxed_conn.get_connection_type() is ConnectionType.RELAYED:
+            if stream.muxed_conn.way.kind == "relayed":
                 raise CircuitRefused(Status.PERMISSION_DENIED)
             if isinstance(request, wire.Connect):
                 return await self._connect(stream, request.peer, network)

@@ -16,6 +16,6 @@ class Router(Protocol):
         """Return the protocols that may be listed to a peer."""
         ...
 
-    def route(self, stream: MuxedStream) -> bool:
-        """Take a negotiated stream at once; return False to leave it to the library."""
+    def route(self, stream: MuxedStream) -> None:
+        """Take a stream whose protocol is settled."""
         ...

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
-from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
 
+from peertunnel.identity import Identity
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.tcp import SockAddress, connect
-from peertunnel.transport.upgrade import UpgradeError, create_upgrader, upgrade
+from peertunnel.transport.upgrade import UpgradeError, Upgrader
 
 
 class _Nobody:
@@ -28,9 +28,9 @@ class _Nobody:
         """Offer none."""
         return []
 
-    def route(self, stream: MuxedStream) -> bool:
+    def route(self, stream: MuxedStream) -> None:
         """Take no stream."""
-        return False
+        stream.abort()
 
 
 class Stranger:
@@ -41,7 +41,7 @@ class Stranger:
     """
 
     def __init__(self, reactor: Reactor) -> None:
-        self._upgrader = create_upgrader(create_new_key_pair(), reactor, _Nobody())
+        self._upgrader = Upgrader(Identity.ephemeral(), reactor, _Nobody())
 
     @asynccontextmanager
     async def at(self, peer_id: ID, target: SockAddress, within: float) -> AsyncIterator[MuxedConnection]:
@@ -57,7 +57,7 @@ class Stranger:
         connection = None
         with trio.move_on_after(within):
             sock = await connect(target)
-            connection = await upgrade(self._upgrader, sock, peer_id, is_client=True)
+            connection = await self._upgrader.upgrade(sock, peer_id, is_client=True)
         if connection is None:
             raise UpgradeError("nobody answered in time")
         async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""One stream of a multiplexed connection, as the library's protocols and our tunnels see it.
+"""One stream of a multiplexed connection.
 
 What arrives goes, in this order, to the negotiation while it lasts, to the joint if there is one, and otherwise to
 an inbox that `read` empties. The connection calls the `on_` methods from its reader; none of them waits.
@@ -6,11 +6,9 @@ an inbox that `read` empties. The connection calls the `on_` methods from its re
 
 import socket
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 import trio
-from libp2p.abc import IMuxedStream
 from libp2p.stream_muxer.exceptions import MuxedStreamClosed, MuxedStreamEOF, MuxedStreamReset
 
 from peertunnel.protocols.errors import RemoteProtocolError
@@ -44,13 +42,13 @@ class Joint(Protocol):
         ...
 
 
-class MuxedStream(IMuxedStream):
+class MuxedStream:
     """A stream; `splice` joins it to a socket, `join` to anything else, `read` and `write` serve what is left.
 
     Args:
         connection: the connection that carries it.
         stream_id: its id there.
-        negotiation: settles the protocol first; None leaves that to the library.
+        negotiation: settles the protocol first; None if there is none.
 
     Attributes:
         protocol: what was agreed on, None before.
@@ -251,7 +249,7 @@ class MuxedStream(IMuxedStream):
         if self._is_finished and self._peer_is_finished:
             self.muxed_conn.forget(self)
 
-    # -- for the library ------------------------------------------------------------------------------------------
+    # -- for protocols of messages ---------------------------------------------------------------------------------
 
     async def read(self, n: int | None = None) -> bytes:
         """Return up to `n` bytes, as soon as there are any.
@@ -328,19 +326,3 @@ class MuxedStream(IMuxedStream):
         self._is_discarding = True
         self.consumed(len(self._inbox))
         self._inbox.clear()
-
-    def set_deadline(self, ttl: int) -> None:
-        """Not offered: trio's cancel scopes are the deadlines here."""
-        raise NotImplementedError("use a cancel scope")
-
-    def get_remote_address(self) -> tuple[str, int] | None:
-        """Return the peer's host and port."""
-        return self.muxed_conn.get_remote_address()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()

@@ -1,29 +1,25 @@
-"""The library's swarm with our dialer, our listeners' connections, and limits for what peers open from one place."""
+"""The connections of a node: dialled, taken in, and limits for what peers open from one place."""
 
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import trio
-from libp2p.abc import INetConn
-from libp2p.network.auto_connector import AutoConnector
-from libp2p.network.config import ConnectionConfig
-from libp2p.network.exceptions import SwarmException
-from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
-from libp2p.peer.peerstore import PeerStore, PeerStoreError
-from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from peertunnel.budget import place_of
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import DialError, Transport, dial
 from peertunnel.transport.tcp import SockAddress, Tcp
-from peertunnel.transport.upgrade import UpgradeError, upgrade
+from peertunnel.transport.upgrade import UpgradeError, Upgrader
 from peertunnel.transport.way import DIRECT, PUNCHED, Way
 
-DIAL_TIMEOUT = 15.0  # seconds for the library's own dials; go-libp2p's default
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
 MAX_CONNECTIONS = 2048  # connections in all; each costs some 60 KiB and two descriptors at the most
 MAX_PER_PLACE = MAX_CONNECTIONS // 4  # of them opened from one address: one machine can't have them all
 ROOM = (
@@ -34,15 +30,11 @@ FIRST_USE = (
 )
 
 
-class _NoAutoConnector(AutoConnector):
-    """Dials nobody: the library's would keep dialling whoever the peerstore knows, up to the connection limit."""
+class Network:
+    """The connections of a node; `run` runs them.
 
-    async def maybe_connect(self) -> None:
-        """Do nothing."""
-
-
-class Network(Swarm):
-    """The swarm of a node; `create_network` makes it.
+    Args:
+        upgrader: secures sockets.
 
     Attributes:
         tcp: dials over TCP.
@@ -50,21 +42,27 @@ class Network(Swarm):
         watchers: called with each connection that stands, whoever opened it.
     """
 
-    tcp: Tcp
-    transports: list[Transport]
-    watchers: list[Callable[[MuxedConnection], None]]
-    _crossing: dict[tuple[str, int], tuple[ID, bool]]
-    _inbound: dict[str, dict[MuxedConnection, float]]  # by where they come from, and since when
+    def __init__(self, upgrader: Upgrader) -> None:
+        self.upgrader = upgrader
+        self.tcp = Tcp(self._secure_dialled)
+        self.transports: list[Transport] = [self.tcp]
+        self.watchers: list[Callable[[MuxedConnection], None]] = []
+        self._connections: dict[MuxedConnection, None] = {}  # in the order in which they came
+        self._of_peers: dict[str, list[MuxedConnection]] = {}
+        self._crossing: dict[tuple[str, int], tuple[ID, bool]] = {}
+        self._inbound: dict[str, dict[MuxedConnection, float]] = {}  # by where they come from, and since when
+        self._nursery: trio.Nursery | None = None
 
-    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
-        """Connect to a peer at the addresses that the peerstore has, for the library's own protocols."""
-        if not (connections := self.get_connections(peer_id)):
-            try:
-                connection = await self.connect(peer_id, self.peerstore.addrs(peer_id), DIAL_TIMEOUT)
-            except (DialError, PeerStoreError) as error:
-                raise SwarmException(f"cannot reach {peer_id}: {error}") from error
-            connections = [found for found in self.get_connections(peer_id) if found.muxed_conn is connection]
-        return connections
+    async def run(self, task_status: "TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
+        """Run connections until cancelled, which ends them."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    def connections(self, peer_id: str | None = None) -> list[MuxedConnection]:
+        """Return the living connections to a peer (its id, base58), or all, the oldest first."""
+        found = self._connections if peer_id is None else self._of_peers.get(peer_id, ())
+        return [connection for connection in found if not connection.is_closed]
 
     async def connect(self, peer_id: ID, addresses: Iterable[Multiaddr], within: float) -> MuxedConnection:
         """Connect to a peer and serve the connection.
@@ -75,7 +73,7 @@ class Network(Swarm):
         connection = await dial(peer_id, list(addresses), self.transports, within)
         is_taken = False
         try:
-            await self.take_in(connection, "outbound")
+            await self.take_in(connection)
             is_taken = True
         except UpgradeError as error:
             raise DialError([(str(peer_id), str(error))]) from error
@@ -116,7 +114,7 @@ class Network(Swarm):
             raise UpgradeError("too many connections from where the peer is")
         peer_id, is_client = self._crossing.get(name, (None, False))
         way = DIRECT if peer_id is None else PUNCHED
-        connection = await upgrade(self.upgrader, sock, peer_id, is_client=is_client, way=way)
+        connection = await self.upgrader.upgrade(sock, peer_id, is_client=is_client, way=way)
         await self._take_from(place, connection)
 
     async def welcome(self, connection: MuxedConnection) -> None:
@@ -134,14 +132,34 @@ class Network(Swarm):
         except UpgradeError:
             pass  # it is over already; strangers come and go
 
-    async def take_in(self, connection: MuxedConnection, direction: str) -> None:
+    async def take_in(self, connection: MuxedConnection) -> None:
         """Serve a connection from now on; raises UpgradeError if it is over already, or one too many."""
-        try:
-            await self.add_conn(connection, direction)
-        except SwarmException as error:
-            raise UpgradeError(str(error)) from error
+        if len(self._connections) >= MAX_CONNECTIONS:
+            self._run(connection.close)
+            raise UpgradeError("there are too many connections")
+        self._run(self._serve, connection)
+        await connection.event_started.wait()
+        if connection.is_closed:
+            raise UpgradeError(connection.reason)
         for watcher in self.watchers:
             watcher(connection)
+
+    def _run(self, work: Callable[..., Awaitable[None]], *details: object) -> None:
+        assert self._nursery is not None
+        self._nursery.start_soon(work, *details)
+
+    async def _serve(self, connection: MuxedConnection) -> None:
+        """Run a connection, and keep it for as long as it lives."""
+        peer_id = str(connection.peer_id)
+        self._connections[connection] = None
+        self._of_peers.setdefault(peer_id, []).append(connection)
+        try:
+            await connection.start()
+        finally:
+            del self._connections[connection]
+            self._of_peers[peer_id].remove(connection)
+            if not self._of_peers[peer_id]:
+                del self._of_peers[peer_id]
 
     @asynccontextmanager
     async def newcomers(self, peer_id: str) -> AsyncIterator[trio.MemoryReceiveChannel[MuxedConnection]]:
@@ -162,17 +180,20 @@ class Network(Swarm):
     async def secure(
         self, sock: socket.socket, peer_id: ID, way: Way, address: Multiaddr, *, is_client: bool
     ) -> MuxedConnection:
-        """Secure a socket that leads to a peer some other way, see `upgrade.upgrade`; raises UpgradeError."""
-        return await upgrade(self.upgrader, sock, peer_id, is_client=is_client, way=way, address=address)
+        """Secure a socket that leads to a peer some other way, see `Upgrader.upgrade`; raises UpgradeError."""
+        return await self.upgrader.upgrade(sock, peer_id, is_client=is_client, way=way, address=address)
+
+    async def _secure_dialled(self, sock: socket.socket, peer_id: ID) -> MuxedConnection:
+        return await self.upgrader.upgrade(sock, peer_id, is_client=True)
 
     # -- room for those that come -----------------------------------------------------------------------------------
 
     async def _take_from(self, place: str, connection: MuxedConnection) -> None:
         """Serve a connection that a peer has opened from a place; raises UpgradeError."""
         self._inbound.setdefault(place, {})[connection] = trio.current_time()
-        if len(self.get_connections()) >= MAX_CONNECTIONS * (1 - ROOM):
+        if len(self._connections) >= MAX_CONNECTIONS * (1 - ROOM):
             self._close_idle(self._inbound.values())
-        await self.take_in(connection, "inbound")
+        await self.take_in(connection)
 
     def _has_room(self, place: str) -> bool:
         """Return whether another connection may come from a place, once one that nobody uses has made room if need be."""
@@ -202,33 +223,4 @@ class Network(Swarm):
         if idle:
             _, neighbours, connection = min(idle, key=itemgetter(0))
             del neighbours[connection]
-            self.manager.run_task(connection.close)
-
-
-def create_network(own_id: ID, peerstore: PeerStore, upgrader: TransportUpgrader) -> Network:
-    """Make a swarm that dials nobody of its own accord.
-
-    Args:
-        own_id: who we are.
-        peerstore: holds our key.
-        upgrader: of `upgrade.create_upgrader`.
-    """
-    limits = ConnectionConfig(
-        max_connections=MAX_CONNECTIONS,
-        max_connections_per_peer=MAX_CONNECTIONS,
-        min_connections=0,
-        low_watermark=MAX_CONNECTIONS,
-        high_watermark=MAX_CONNECTIONS,
-    )
-    network = Network(own_id, peerstore, upgrader, [], connection_config=limits)
-
-    async def secure(sock: socket.socket, peer_id: ID) -> MuxedConnection:
-        return await upgrade(upgrader, sock, peer_id, is_client=True)
-
-    network.tcp = Tcp(secure)
-    network.transports = [network.tcp]
-    network.watchers = []
-    network._crossing = {}
-    network._inbound = {}
-    network.auto_connector = _NoAutoConnector(network)
-    return network
+            self._run(connection.close)

@@ -1,6 +1,6 @@
 """A secured session on a socket: what Noise and TLS have in common below the multiplexer.
 
-After the library's handshake the keys and the socket are taken over, and bytes are opened and sealed here in batches
+After the handshake the keys and the socket are taken over, and bytes are opened and sealed here in batches
 of up to a megabyte: one read, one write.
 """
 

@@ -90,7 +90,7 @@ class Witnesses:
                 await connection.event_started.wait()
                 if self._observed.wants(connection):
                     self._observed.note(connection, b"")
-                    self._observed.note(connection, (await identify.request(connection)).observed_addr)
+                    self._observed.note(connection, (await identify.request(connection)).observed)
                     await connection.event_closed.wait()
                 nursery.cancel_scope.cancel()
         finally:

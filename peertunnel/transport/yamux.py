@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import trio
-from libp2p.abc import ISecureConn
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
@@ -32,8 +31,7 @@ class YamuxConnection(MuxedConnection):
     """One connection to one peer over a channel.
 
     Args:
-        conn: the secured connection, for the library.
-        raw: what it stands on, for addresses: not every secured connection passes them on.
+        raw: the socket that the channel has taken over, for addresses.
         peer_id: the peer, as authenticated.
         channel: carries the bytes.
         reactor: watches the sockets of spliced streams.
@@ -42,7 +40,6 @@ class YamuxConnection(MuxedConnection):
 
     def __init__(
         self,
-        conn: ISecureConn,
         raw: RawSocket,
         peer_id: ID,
         channel: Channel,
@@ -50,9 +47,8 @@ class YamuxConnection(MuxedConnection):
         router: Router,
     ) -> None:
         super().__init__(peer_id, reactor, router)
-        self.secured_conn = conn
         self.way, self.local_port = raw.way, raw.local_port
-        kind = yamux.ClientSession if conn.is_initiator else yamux.ServerSession
+        kind = yamux.ClientSession if raw.is_initiator else yamux.ServerSession
         self.session: yamux.Session = kind(trio.current_time())
         self.send_window = self.session.send_window
         self._max_streams = yamux.FEW_STREAMS
@@ -272,7 +268,7 @@ class YamuxConnection(MuxedConnection):
     @property
     def is_initiator(self) -> bool:
         """Whether ours was the client's side of the handshakes."""
-        return self.secured_conn.is_initiator
+        return self._raw.is_initiator
 
     def get_transport_addresses(self) -> list[Multiaddr]:
         """Return the peer's address."""

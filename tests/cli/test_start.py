@@ -24,6 +24,23 @@ def test_a_local_port_is_open_soon(tmp_path: Path) -> None:
     assert min(took) < 1.5, took
 
 
+def test_a_node_that_runs_is_not_searched_for_garbage(tmp_path: Path) -> None:
+    """A full collection would hold every tunnel up; of what comes later there is little to look through."""
+    lines = (
+        "import gc, trio",
+        "from peertunnel.cli.run import Session",
+        "from peertunnel.config import Config",
+        "from peertunnel.identity import Identity",
+        "async def main():",
+        "    alone = Config(listen=('/ip4/127.0.0.1/tcp/0',), mdns=False, dht=False, portmap=False)",
+        "    async with Session(alone, Identity.ephemeral()).node():",
+        "        assert len(gc.get_objects()) < 2000 < gc.get_freeze_count(), len(gc.get_objects())",
+        "trio.run(main)",
+    )
+    run = [sys.executable, "-c", "\n".join(lines)]
+    subprocess.run(run, env=environment(tmp_path), check=True, timeout=60)
+
+
 def test_help_is_there_at_once(tmp_path: Path) -> None:
     pt, took = shutil.which("pt", path=str(Path(sys.executable).parent)), []
     command = [pt] if pt else PT

@@ -5,15 +5,19 @@ from random import Random
 from struct import pack
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from peertunnel.protocols import auth, circuit, dcutr, punch
 from peertunnel.protocols.autonat import messages as autonat
 from peertunnel.protocols.circuit import client, destination
 from peertunnel.protocols.circuit import relay as relay_says
 from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.handshake import sign_static
+from peertunnel.protocols.identify import Identify
 from peertunnel.protocols.kademlia import messages as kad
 from peertunnel.protocols.peerid import ed25519_peer_id
 from peertunnel.protocols.portmap import igd
+from peertunnel.protocols.protobuf import encode_message
 from peertunnel.protocols.record import Form, PeerRecord, seal
 from peertunnel.protocols.rendezvous import Discover, Message, Register, Unregister, encode
 
@@ -22,6 +26,11 @@ SCRIPT = 16  # bytes at the start of an input that are choices, not wire
 IGD = igd.Service("urn:schemas-upnp-org:service:WANIPConnection:1", "http://192.168.1.1/ctl")
 REGISTRANT_KEY = Ed25519PrivateKey.from_private_bytes(b"r" * 32)
 RELAY_KEY = Ed25519PrivateKey.from_private_bytes(b"R" * 32)
+
+OPENER_KEY = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
+OPENER = ed25519_peer_id(OPENER_KEY.public_key().public_bytes_raw())
+STATIC = X25519PrivateKey.from_private_bytes(b"s" * 32)
+YAMUX = "/yamux/1.0.0"
 
 _NOISE = [b"plaintext", bytes(100), b"\x00\x10" + bytes(16), b"\xff\xff"]
 _MULTISTREAM = [
@@ -33,6 +42,18 @@ _MULTISTREAM = [
     b"\x80\x08",
     b"payload",
 ]
+
+
+def opener_payload() -> bytes:
+    """Give what an honest peer shows in a handshake."""
+    key = encode_message([(1, 1), (2, OPENER_KEY.public_key().public_bytes_raw())])
+    muxers = encode_message([(2, YAMUX.encode())])
+    return encode_message([(1, key), (2, sign_static(STATIC, OPENER_KEY.sign)), (4, muxers)])
+
+
+def _identify() -> list[bytes]:
+    told = Identify("agent", frozenset({"/a/1", "/b/2"}), (b"\x04" + bytes(7),) * 3, b"\x04", b"record")
+    return [told.encode(OPENER)]
 
 
 def _yamux(rng: Random) -> bytearray:
@@ -167,6 +188,8 @@ _CONVERSATIONS = {
     "stop": _chosen(_STOP),
     "kademlia": _chosen(_kademlia()),
     "rendezvous": _chosen(_rendezvous()),
+    "handshake": lambda rng: bytearray(rng.randbytes(SCRIPT) + opener_payload()),
+    "identify": _chosen(_identify()),
     "yamux": _yamux,
     "noise": _chosen(_NOISE),
     "multistream": _chosen(_MULTISTREAM),

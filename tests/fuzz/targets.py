@@ -30,6 +30,7 @@ from peertunnel.protocols.yamux import (
 )
 
 from .inputs import REGISTRANT_KEY
+from .opening import handshake, identify
 from .reaching import autonat, datagrams, dcutr, hop, punch, stop, upnp
 from .script import Script
 
@@ -250,6 +251,8 @@ TARGETS: dict[str, Target] = {
     "datagrams": datagrams,
     "rendezvous": rendezvous,
     "upnp": upnp,
+    "handshake": handshake,
+    "identify": identify,
     "yamux": yamux,
     "noise": noise,
     "multistream": multistream,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from peertunnel.host import Host, open_host
@@ -56,7 +57,7 @@ async def test_rust_tells_us_whether_it_reaches_us(rspeer: Path, version: int) -
                 assert await dial_backs.ask(connection, open_place) is True
                 assert await dial_backs.ask(connection, closed_place) is False
             else:
-                assert await ask_v1(connection, asker.library.get_id(), open_place) is True
+                assert await ask_v1(connection, ID.from_base58(asker.peer_id), open_place) is True
 
 
 async def test_we_tell_rust_whether_we_reach_it(rspeer: Path) -> None:

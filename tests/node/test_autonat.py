@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
+from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedStreamReset
 from multiaddr import Multiaddr
 
@@ -83,7 +84,7 @@ async def test_an_open_address_is_reached_and_a_closed_one_is_not() -> None:
 async def test_version_1_tells_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autonat_server, "DIAL", 0.5)
     async with server() as (point, _), host() as asker:
-        connection, own_id = await meet(asker, point), asker.library.get_id()
+        connection, own_id = await meet(asker, point), ID.from_base58(asker.peer_id)
         assert await ask_v1(connection, own_id, place(asker)) is True
         assert await ask_v1(connection, own_id, closed_place()) is False
         assert await ask_v1(connection, own_id, ELSEWHERE) is None
@@ -100,7 +101,7 @@ async def test_a_peer_that_serves_nothing_gives_no_answer() -> None:
     async with host() as point, host() as asker:
         connection, dial_backs = await meet(asker, point), hears(asker)
         assert await dial_backs.ask(connection, place(asker)) is None
-        assert await ask_v1(connection, asker.library.get_id(), place(asker)) is None
+        assert await ask_v1(connection, ID.from_base58(asker.peer_id), place(asker)) is None
 
 
 # -- servers that lie ---------------------------------------------------------------------------------------------
@@ -218,7 +219,7 @@ async def test_version_1_dials_the_asker_only() -> None:
     async with server() as (point, _), host() as asker, host() as other:
         connection = await meet(asker, point)
         stream = await connection.open_tunnel(v1.PROTOCOL)
-        message = v1.Dial(other.library.get_id().to_bytes(), (place(other),))
+        message = v1.Dial(ID.from_base58(other.peer_id).to_bytes(), (place(other),))
         await stream.write(encode_delimited(v1.encode(message)))
         with trio.fail_after(PATIENCE):
             answer = await stream.read()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedStreamReset
 from multiaddr import Multiaddr
 
@@ -199,13 +200,15 @@ async def test_a_socket_that_is_hit_becomes_the_connection_and_the_others_are_cl
     ):
         assert opener.quic is not None and prober.quic is not None
         before = open_files()
-        sockets = Sockets(opener.network, opener.quic, Pace(), prober.library.get_id(), endpoint(prober))
+        sockets = Sockets(
+            opener.network, opener.quic, Pace(), ID.from_base58(prober.peer_id), endpoint(prober)
+        )
         nursery.start_soon(sockets.run)
         with trio.fail_after(PATIENCE):
             await sockets.all_called.wait()
         assert open_files() >= ports.SOCKETS
         near = sockets._sockets[100].name[1] - 1
-        with prober.network.crossing(opener.library.get_id(), [("127.0.0.1", 0)], is_client=False):
+        with prober.network.crossing(ID.from_base58(opener.peer_id), [("127.0.0.1", 0)], is_client=False):
             nursery.start_soon(probe, prober.quic, Pace(), "127.0.0.1", [near])
             await until(lambda: opener.connections(prober.peer_id) and prober.connections(opener.peer_id))
         (ours,), (theirs,) = opener.connections(prober.peer_id), prober.connections(opener.peer_id)
@@ -226,8 +229,8 @@ async def test_a_connection_takes_its_socket_with_it() -> None:
         assert one.quic is not None
         before = open_files()
         udp = UdpSocket(("0.0.0.0", 0))
-        connection = await one.quic.dial_from(udp, other.library.get_id(), endpoint(other), PUNCHED)
-        await one.network.take_in(connection, "outbound")
+        connection = await one.quic.dial_from(udp, ID.from_base58(other.peer_id), endpoint(other), PUNCHED)
+        await one.network.take_in(connection)
         assert connection.local_port == udp.name[1]
         await connection.ping()
         await connection.close()

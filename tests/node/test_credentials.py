@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from libp2p.custom_types import TProtocol
 
 from peertunnel import credentials, sockets
 from peertunnel.access import Access
@@ -101,8 +100,12 @@ async def test_who_is_not_named_or_asks_for_no_proof_is_shown_none(
         shown: list[MuxedStream] = []
         point.serve(AUTH, shown.append)
         if is_named:  # it would take a proof, and does not say so
-            del point.library.multiselect.handlers[TProtocol(AUTH)]
+            route = point.route
+            point.stop_serving(AUTH)
             monkeypatch.setattr(point, "speaks", lambda protocol: True)
+            monkeypatch.setattr(
+                point, "route", lambda stream: (shown.append if stream.protocol == AUTH else route)(stream)
+            )
         async with provider(point, [point.peer_id] if is_named else []) as ours:
             assert await limit_of(ours, client) == STRANGERS_LIMIT.bytes
         assert not shown

@@ -4,16 +4,23 @@ import subprocess
 import sys
 
 UNUSED = (
+    "libp2p.abc",
+    "libp2p.host.basic_host",
     "libp2p.kad_dht.kad_dht",
+    "libp2p.network.swarm",
     "libp2p.pubsub.gossipsub",
     "libp2p.transport.websocket.transport",
     "libp2p.transport.quic.transport",
+    "aioquic",
     "trio_websocket",
+    "zeroconf",
     "urllib3",
     "httpx._client",
     "rich",
     "fastecdsa",
 )
+
+MEMORY = 70 * 1024  # KiB that a node may take
 
 
 def run(*lines: str) -> None:
@@ -27,6 +34,22 @@ def test_a_node_needs_little_of_the_library() -> None:
         "import peertunnel.bind, peertunnel.expose, peertunnel.relay",
         f"found = [name for name in {UNUSED!r} if name in sys.modules]",
         "assert not found, f'peertunnel/deferred.py no longer keeps out {found}: see who imports them now'",
+    )
+
+
+def test_a_node_that_runs_keeps_within_its_memory() -> None:
+    """As Linux counts it; what the kernel keeps of files for everybody is in it."""
+    run(
+        "import trio",
+        "from peertunnel.node import NodeOptions, open_node",
+        "from peertunnel.identity import Identity",
+        "import peertunnel.bind, peertunnel.expose, peertunnel.cli.run",
+        "async def main():",
+        "    options = NodeOptions(identity=Identity.ephemeral(), listen=('/ip4/127.0.0.1/tcp/0',), mdns=False)",
+        "    async with open_node(options):",
+        "        status = dict(line.split(':', 1) for line in open('/proc/self/status'))",
+        f"        assert int(status['VmRSS'].split()[0]) <= {MEMORY}, status['VmRSS']",
+        "trio.run(main)",
     )
 
 

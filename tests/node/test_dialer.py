@@ -5,7 +5,6 @@ from typing import NoReturn
 
 import pytest
 import trio
-from libp2p.custom_types import TProtocol
 from multiaddr import Multiaddr
 
 from peertunnel.errors import NotFound
@@ -114,19 +113,19 @@ async def test_a_node_does_not_dial_itself() -> None:
             await host.dial(host.peer_id, host.addresses, PATIENCE)
 
 
-async def test_the_library_dials_through_us() -> None:
-    """Its own protocols reach a peer by whatever addresses the peerstore has."""
+async def test_pings_come_back() -> None:
+    """One after the other on one stream, for as long as the peer likes."""
     async with (
         open_host(Identity.ephemeral(), LOOPBACK) as server,
         open_host(Identity.ephemeral(), ()) as client,
     ):
-        peer = server.library.get_id()
-        places = [Multiaddr("/ip4/127.0.0.1/tcp/1"), *server.library.get_addrs()]
-        client.library.get_peerstore().add_addrs(peer, places, 60)
+        stream = await (await client.dial(server.peer_id, server.addresses, PATIENCE)).open_tunnel(
+            "/ipfs/ping/1.0.0"
+        )
         with trio.fail_after(PATIENCE):
-            stream = await client.library.new_stream(peer, [TProtocol("/ipfs/ping/1.0.0")])
-            await stream.write(b"p" * 32)
-            assert await stream.read(32) == b"p" * 32
+            for number in range(3):
+                await stream.write(bytes([number]) * 32)
+                assert await stream.read() == bytes([number]) * 32
 
 
 @pytest.mark.parametrize(

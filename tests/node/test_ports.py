@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import trio
+from libp2p.peer.id import ID
 
 from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
@@ -57,7 +58,7 @@ async def test_two_that_dial_each_other_in_a_punch_agree_who_is_the_client() -> 
         trio.open_nursery() as nursery,
     ):
         for host, other, is_client in ((server, client, False), (client, server, True)):
-            hole = Hole(host.network, None, nursery, other.library.get_id())
+            hole = Hole(host.network, None, nursery, ID.from_base58(other.peer_id))
             nursery.start_soon(
                 partial(hole.punch, [Target("tcp", ("127.0.0.1", port_of(other)))], 0.0, is_client=is_client)
             )

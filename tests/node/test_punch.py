@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import trio
+from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedStreamReset
 from multiaddr import Multiaddr
 
@@ -20,7 +21,6 @@ from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.hole import Hole
 from peertunnel.transport.punch import HolePunching
 from peertunnel.transport.quic import why_not
-from peertunnel.transport.upgrade import upgrade
 from peertunnel.transport.way import Way
 from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
 from tests.tools import lack
@@ -64,11 +64,11 @@ async def circuit(caller: End, called: End) -> tuple[MuxedConnection, MuxedConne
 
     async def secure(one: End, other: End, sock: socket.socket, is_client: bool) -> None:
         sock.setblocking(False)
-        network, peer_id = one.host.network, other.host.library.get_id()
-        connection = await upgrade(
-            network.upgrader, sock, peer_id, is_client=is_client, way=CIRCUIT, address=ADDRESS
+        network, peer_id = one.host.network, ID.from_base58(other.host.peer_id)
+        connection = await network.upgrader.upgrade(
+            sock, peer_id, is_client=is_client, way=CIRCUIT, address=ADDRESS
         )
-        await network.take_in(connection, "outbound" if is_client else "inbound")
+        await network.take_in(connection)
         ends[is_client] = connection
 
     left, right = socket.socketpair()
@@ -169,7 +169,7 @@ async def test_a_refused_dial_is_repeated() -> None:
         with socket.socket() as place:
             place.bind(("127.0.0.1", 0))  # refuses, as it does not listen yet
             async with trio.open_nursery() as nursery:
-                hole = Hole(one.host.network, None, nursery, other.host.library.get_id())
+                hole = Hole(one.host.network, None, nursery, ID.from_base58(other.host.peer_id))
                 nursery.start_soon(
                     lambda: hole.punch([Target("tcp", place.getsockname())], 0.0, is_client=True)
                 )

@@ -4,7 +4,6 @@ import time
 
 import pytest
 import trio
-from libp2p.connection_types import ConnectionType
 from libp2p.stream_muxer.exceptions import MuxedStreamError, MuxedStreamReset
 from multiaddr import Multiaddr
 from trio.testing import MockClock
@@ -26,6 +25,7 @@ from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.transport import relay_server
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.way import Way
 from tests.node.circuits import Peer, ask, network, read_all
 from tests.node.pair import PATIENCE
 
@@ -95,7 +95,7 @@ async def test_a_message_without_end_is_called_nonsense_too() -> None:
 async def test_no_circuit_leads_into_another(message: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     async with network() as relay, relay.peer() as peer:
         (connection,) = relay.host.all_connections()
-        monkeypatch.setattr(connection, "get_connection_type", lambda: ConnectionType.RELAYED)
+        monkeypatch.setattr(connection, "way", Way("relayed", "another relay"))
         assert await refusal(peer, message) is Status.PERMISSION_DENIED
 
 

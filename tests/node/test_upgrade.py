@@ -1,0 +1,154 @@
+"""Securing connections: what it costs in flights, and whom it refuses."""
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from libp2p.peer.id import ID
+
+from peertunnel.identity import Identity
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.raw import RawSocket
+from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.tls_security import Tls
+from peertunnel.transport.upgrade import YAMUX, UpgradeError, Upgrader
+from tests.node.pair import PATIENCE
+
+CLIENT, SERVER = Identity.ephemeral(), Identity.ephemeral()
+TLS = "/tls/1.0.0"
+
+
+class Nobody:
+    """Serves nothing."""
+
+    def speaks(self, protocol: str) -> bool:
+        return False
+
+    def offered(self) -> list[str]:
+        return []
+
+    def route(self, stream: MuxedStream) -> None:
+        stream.abort()
+
+
+@asynccontextmanager
+async def reactor() -> AsyncIterator[Reactor]:
+    running = Reactor()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(running.run)
+        yield running
+        nursery.cancel_scope.cancel()
+
+
+def connected() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    near.setblocking(False)
+    far.setblocking(False)
+    return near, far
+
+
+async def upgrade(
+    client: Upgrader, server: Upgrader, wanted: str = SERVER.peer_id
+) -> tuple[MuxedConnection, MuxedConnection]:
+    """Secure both ends of a connection, and have them answer a ping."""
+    near, far = connected()
+    found: list[MuxedConnection] = []
+
+    async def accept() -> None:
+        found.append(await server.upgrade(far, None, is_client=False))
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(accept)
+            found.append(await client.upgrade(near, ID.from_base58(wanted), is_client=True))
+    ours, theirs = sorted(found, key=lambda connection: not connection.is_initiator)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.start)
+        nursery.start_soon(theirs.start)
+        with trio.fail_after(PATIENCE):
+            await ours.event_started.wait()
+            await ours.ping()
+        nursery.start_soon(theirs.close)
+        await ours.close()
+    return ours, theirs
+
+
+@pytest.mark.parametrize(
+    ("clients", "servers", "flights"),
+    [((YAMUX,), (YAMUX,), 5), ((), (YAMUX,), 6), ((YAMUX,), (), 6), (("/mplex/6.7.0",), (YAMUX,), 6)],
+)
+async def test_naming_yamux_in_the_handshake_saves_the_round_trip(
+    clients: Sequence[str], servers: Sequence[str], flights: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise is agreed on in two flights and takes three; yamux then waits for nothing, or for another answer."""
+    turns: list[bool] = []
+    write = RawSocket.write
+
+    async def count(self: RawSocket, data: bytes) -> None:
+        if turns[-1:] != [self.is_initiator]:
+            turns.append(self.is_initiator)
+        await write(self, data)
+
+    monkeypatch.setattr(RawSocket, "write", count)
+    async with reactor() as running:
+        ours, theirs = await upgrade(
+            Upgrader(CLIENT, running, Nobody(), clients), Upgrader(SERVER, running, Nobody(), servers)
+        )
+    assert (str(ours.peer_id), str(theirs.peer_id)) == (SERVER.peer_id, CLIENT.peer_id)
+    assert len(turns) == flights
+
+
+async def test_tls_is_agreed_on_where_noise_is_refused() -> None:
+    async with reactor() as running:
+        client, server = (Upgrader(who, running, Nobody()) for who in (CLIENT, SERVER))
+        server._securities = {TLS: Tls(SERVER)}
+        ours, theirs = await upgrade(client, server)
+    assert (str(ours.peer_id), str(theirs.peer_id)) == (SERVER.peer_id, CLIENT.peer_id)
+
+
+async def test_somebody_else_is_not_shown_who_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[bytes] = []
+    write = RawSocket.write
+
+    async def keep(self: RawSocket, data: bytes) -> None:
+        if self.is_initiator:
+            sent.append(data)
+        await write(self, data)
+
+    monkeypatch.setattr(RawSocket, "write", keep)
+    near, far = connected()
+    async with reactor() as running, trio.open_nursery() as nursery:
+
+        async def accept() -> None:
+            with pytest.raises(UpgradeError):
+                await Upgrader(SERVER, running, Nobody()).upgrade(far, None, is_client=False)
+
+        nursery.start_soon(accept)
+        with pytest.raises(UpgradeError, match=f"the peer is {SERVER.peer_id}"):
+            await Upgrader(CLIENT, running, Nobody()).upgrade(
+                near, ID.from_base58(Identity.ephemeral().peer_id), is_client=True
+            )
+    assert [len(data) for data in sent[1:]] == [2 + 32], "more than the first message went out"
+
+
+async def test_who_speaks_neither_is_refused() -> None:
+    near, far = connected()
+    async with reactor() as running, trio.open_nursery() as nursery:
+
+        async def refuse() -> None:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(far))
+            async with stream:
+                await stream.send_all(b"\x13/multistream/1.0.0\n\x03na\n\x03na\n")
+                while await stream.receive_some():
+                    pass
+
+        nursery.start_soon(refuse)
+        with pytest.raises(UpgradeError, match=r"speaks none of /noise, /tls/1\.0\.0"):
+            await Upgrader(CLIENT, running, Nobody()).upgrade(
+                near, ID.from_base58(SERVER.peer_id), is_client=True
+            )

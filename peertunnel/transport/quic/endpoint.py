@@ -87,7 +87,7 @@ class Endpoint:
         self._dials: dict[int, _Dial] = {}
         self._unsent: tuple[bytes, int, SockAddress, str | None] | None = None
         self._timer = trio.CancelScope()
-        self._is_working = False
+        self._is_working = self._is_flushing = False
 
     async def run(self) -> None:
         """Serve the socket until cancelled; connections that are still open are closed then."""
@@ -97,7 +97,7 @@ class Endpoint:
         finally:
             for connection in list(self._connections.values()):
                 connection.on_lost("")
-            self.flush()  # what was closed last tells its peer
+            self.flush_now()  # what was closed last tells its peer
             self.close()
 
     def stop_accepting(self) -> None:
@@ -157,7 +157,14 @@ class Endpoint:
         self._leaves((data, 0, to, None))
 
     def flush(self) -> None:
+        """Do all that is to be done, together with what else the reactor's present events give."""
+        if not self._is_flushing and not self._is_working:
+            self._is_flushing = True
+            self._reactor.soon(self)
+
+    def flush_now(self) -> None:
         """Do all that is to be done now; a call from within comes too early, and is made up for."""
+        self._is_flushing = False
         if self._is_working:
             return
         self._is_working = True

@@ -161,7 +161,7 @@ class End:
         read = self.engine.read_into(self.connection, self.stream, buffer)
         assert read is not None
         self.received += buffer[: read[0]]
-        self.is_read = read[1]
+        self.is_read = read[1] is True
 
 
 class Exchange:

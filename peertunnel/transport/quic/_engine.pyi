@@ -59,21 +59,29 @@ class Endpoint:
     def handle_timeouts(self, now: float) -> None:
         """Do what is due."""
     def events(self) -> list[tuple[str, int, int | None, str]]:
-        """Take what happened: kind, connection, stream, reason.
+        """Take what happened: kind, connection, stream, reason; "stopped" first.
 
         connected: the handshake is over; the peer's certificate must be checked now. lost: the connection has ended, the
         reason is "" if we closed it. opened: the peer opened a stream, on which there may be data already. readable:
         there is data, an end or a reset. writable: a `write` that took nothing, 0 bytes, may be tried again. stopped: the peer
         reads no further. delivered: the peer has all that we sent, and the end. available: `open` may be tried again.
         """
+    def turn(
+        self, segments: int, now: float
+    ) -> tuple[
+        list[tuple[str, int, int | None, str]],
+        tuple[bytes, int, SockAddress, str | None] | None,
+        float | None,
+    ]:
+        """Take `events`, where nothing had happened `transmit` unless `segments` is 0, and `timeout`, in one call."""
     def open(self, connection: int) -> int | None:
         """Open a stream; None while the peer allows no more."""
     def write(self, connection: int, stream: int, data: Buffer) -> int | None:
         """Send some of `data` and return how many bytes; None if the stream or its connection has ended."""
-    def read_into(self, connection: int, stream: int, buffer: Buffer) -> tuple[int, bool] | None:
-        """Read bytes into a buffer and return how many, and whether that was all; None if the stream was aborted.
+    def read_into(self, connection: int, stream: int, buffer: Buffer) -> tuple[int, bool | None] | None:
+        """Read bytes into a buffer and return how many, and what follows; None if the stream was aborted.
 
-        What was read the peer may send again. (0, False) if nothing has come.
+        True is the end, False is nothing yet, None may be anything: read again. What was read the peer may send again.
         """
     def is_reset(self, connection: int, stream: int) -> bool:
         """Return whether the peer has aborted a stream that is not being read."""

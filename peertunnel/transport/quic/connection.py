@@ -160,14 +160,14 @@ class QuicConnection(MuxedConnection):
             if read is None:
                 self._aborted(flow)
                 return
-            size, flow.is_read = read
-            flow.held += size
+            size, end = read
+            flow.is_read = end is True
             if size:
+                flow.held += size
                 flow.stream.on_data([view[:size]], size)
             if flow.is_read:
-                self.reactor.yield_soon()
                 flow.stream.on_finished()
-            if flow.is_read or not size or flow.is_over:
+            if end is not None or flow.is_over:
                 return
         if self._engine.is_reset(self.number, stream_id):
             self._aborted(flow)
@@ -184,7 +184,6 @@ class QuicConnection(MuxedConnection):
 
     def _aborted(self, flow: _Flow) -> None:
         """Take the peer's reset: neither direction goes on, whichever the peer has named."""
-        self.reactor.yield_soon()
         self.reset(flow.stream.stream_id)
         self.forget(flow.stream)
         flow.stream.on_aborted(End.PEER_RESET)

@@ -22,6 +22,8 @@ use rustls::pki_types::CertificateDer;
 
 use crate::core::{Core, Happened};
 
+type Turn<'py> = (Vec<Happened>, Option<Bound<'py, PyTuple>>, Option<f64>);
+
 /// One UDP socket's QUIC; `_engine.pyi` says what its calls do.
 #[pyclass]
 struct Endpoint {
@@ -97,7 +99,14 @@ impl Endpoint {
     }
 
     fn events(&mut self) -> Vec<Happened> {
+        self.core.events.sort_by_key(|(kind, ..)| *kind != "stopped");
         std::mem::take(&mut self.core.events)
+    }
+
+    fn turn<'py>(&mut self, py: Python<'py>, segments: usize, now: f64) -> PyResult<Turn<'py>> {
+        let events = self.events();
+        let batch = if events.is_empty() && segments > 0 { self.transmit(py, segments, now)? } else { None };
+        Ok((if events.is_empty() { self.events() } else { events }, batch, self.timeout()))
     }
 
     fn open(&mut self, connection: u64) -> Option<u64> {
@@ -113,11 +122,11 @@ impl Endpoint {
 
     #[rustfmt::skip]
     fn read_into(&mut self, py: Python<'_>, connection: u64, stream: u64, buffer: PyBuffer<u8>)
-                 -> PyResult<Option<(usize, bool)>> {
+                 -> PyResult<Option<(usize, Option<bool>)>> {
         let (stream, out) = (stream_id(stream)?, writable(py, &buffer)?);
         let read = self.core.act(connection, |connection| {
             let mut stream = connection.recv_stream(stream);
-            let (mut chunks, mut size, mut end) = (stream.read(true).ok()?, 0, Ok(false));
+            let (mut chunks, mut size, mut end) = (stream.read(true).ok()?, 0, None);
             while size < out.len() {
                 match chunks.next(out.len() - size) {
                     Ok(Some(chunk)) => {
@@ -125,14 +134,15 @@ impl Endpoint {
                         size += chunk.bytes.len();
                         continue;
                     }
-                    Ok(None) => end = Ok(true),
-                    Err(quinn::ReadError::Blocked) => {}
-                    Err(error) => end = Err(error),
+                    Ok(None) => end = Some(true),
+                    Err(quinn::ReadError::Blocked) => end = Some(false),
+                    Err(_) if size == 0 => return None,
+                    Err(_) => {} // the next call tells
                 }
                 break;
             }
             let _ = chunks.finalize(); // whatever it says, we look for what is to be sent
-            end.or(if size > 0 { Ok(false) } else { Err(()) }).map(|end| (size, end)).ok() // the next call tells
+            Some((size, end))
         });
         Ok(read.flatten())
     }

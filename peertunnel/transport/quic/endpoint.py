@@ -342,7 +342,8 @@ class Endpoint:
 
     def rebound(self) -> None:
         """Tell peers where we are now: our address has changed."""
-        self.engine.rebound()
+        for number in self._connections:
+            self.engine.rebound(number)
         self.flush()
 
 

@@ -37,10 +37,11 @@ impl Endpoint {
     #[rustfmt::skip]
     #[allow(clippy::too_many_arguments)]
     fn new(certificate: Vec<u8>, key: Vec<u8>, seed: [u8; 32], reset_key: [u8; 32], server: bool, streams: u32,
-           windows: (u32, u32, u32), patience: (f64, f64), datagrams: [u16; 2], congestion: &str) -> PyResult<Self> {
+           windows: (u32, u32, u32), patience: (f64, f64), datagrams: [u16; 2], congestion: [String; 2]) -> PyResult<Self> {
         let (client, crypto) = tls::configs(certificate, key).map_err(invalid)?;
         let (client, crypto) = (Arc::new(client), Arc::new(crypto));
-        let transports = datagrams.map(|largest| Arc::new(transport(streams, windows, patience, largest, congestion)));
+        let transport = |at: usize| transport(streams, windows, patience, datagrams[at], &congestion[at]);
+        let transports = [0, 1].map(|at| Arc::new(transport(at)));
         let clients = transports.clone().map(|transport| {
             let mut config = quinn::ClientConfig::new(client.clone());
             config.transport_config(transport).token_store(Arc::new(quinn::NoneTokenStore));
@@ -98,15 +99,12 @@ impl Endpoint {
         self.core.handle_timeouts(self.at(now));
     }
 
-    fn events(&mut self) -> Vec<Happened> {
-        self.core.events.sort_by_key(|(kind, ..)| *kind != "stopped");
-        std::mem::take(&mut self.core.events)
-    }
-
     fn turn<'py>(&mut self, py: Python<'py>, segments: usize, now: f64) -> PyResult<Turn<'py>> {
-        let events = self.events();
+        let mut events = std::mem::take(&mut self.core.events);
         let batch = if events.is_empty() && segments > 0 { self.transmit(py, segments, now)? } else { None };
-        Ok((if events.is_empty() { self.events() } else { events }, batch, self.timeout()))
+        events.append(&mut self.core.events); // what became of it
+        events.sort_by_key(|(kind, ..)| *kind != "stopped");
+        Ok((events, batch, self.timeout()))
     }
 
     fn open(&mut self, connection: u64) -> Option<u64> {
@@ -155,8 +153,8 @@ impl Endpoint {
 
     fn finish(&mut self, connection: u64, stream: u64) -> PyResult<bool> {
         let stream = stream_id(stream)?;
-        let finished = self.core.act(connection, |connection| connection.send_stream(stream).finish().is_ok());
-        Ok(finished.unwrap_or(false))
+        let finish = |connection: &mut quinn::Connection| connection.send_stream(stream).finish();
+        Ok(matches!(self.core.act(connection, finish), Some(Ok(()))))
     }
 
     fn reset(&mut self, connection: u64, stream: u64, code: u32) -> PyResult<()> {
@@ -178,8 +176,8 @@ impl Endpoint {
         self.core.act(connection, quinn::Connection::ping);
     }
 
-    fn rebound(&mut self) {
-        self.core.rebound();
+    fn rebound(&mut self, connection: u64) {
+        self.core.act(connection, quinn::Connection::local_address_changed);
     }
 
     fn peer_certificate<'py>(&mut self, py: Python<'py>, connection: u64) -> Option<Bound<'py, PyBytes>> {
@@ -188,13 +186,11 @@ impl Endpoint {
         Some(PyBytes::new(py, chain.first()?))
     }
 
-    fn remote(&mut self, connection: u64) -> Option<(String, u16)> {
-        let remote = self.core.with(connection, |connection| connection.remote_address())?;
-        Some((remote.ip().to_string(), remote.port()))
-    }
-
-    fn round_trip(&mut self, connection: u64) -> Option<(f64, u64)> {
-        self.core.with(connection, |connection| (connection.rtt().as_secs_f64(), connection.stats().frame_rx.acks))
+    fn path(&mut self, connection: u64) -> Option<(String, u16, f64, u64)> {
+        self.core.with(connection, |connection| {
+            let (remote, acks) = (connection.remote_address(), connection.stats().frame_rx.acks);
+            (remote.ip().to_string(), remote.port(), connection.rtt().as_secs_f64(), acks)
+        })
     }
 }
 
@@ -206,9 +202,8 @@ impl Endpoint {
 }
 
 #[rustfmt::skip]
-fn transport(streams: u32, windows: (u32, u32, u32), patience: (f64, f64), largest: u16, congestion: &str)
-             -> quinn::TransportConfig {
-    let ((stream, connection, send), (idle, keepalive)) = (windows, patience);
+fn transport(streams: u32, (stream, connection, send): (u32, u32, u32), (idle, keepalive): (f64, f64), largest: u16,
+             congestion: &str) -> quinn::TransportConfig {
     let mut discovery = quinn::MtuDiscoveryConfig::default();
     discovery.upper_bound(largest);
     let mut transport = quinn::TransportConfig::default();

@@ -175,7 +175,7 @@ def test_a_byte_that_makes_a_retry_ends_one_handshake() -> None:
         client.receive(reply, len(reply), SERVER, None, 0.0)
     retry = garbled(answers(client)[0], 0, 0x30)
     server.receive(retry, len(retry), CLIENT, None, 0.0)
-    ((kind, _, _, reason),) = server.events()
+    ((kind, _, _, reason),) = happened(server)
     assert kind == "lost" and reason.endswith("client sent Retry")
     connected(server, engine(0, seed=2))
 
@@ -188,7 +188,7 @@ def test_a_byte_that_makes_a_version_negotiation_ends_one_handshake() -> None:
         server.receive(hello, len(hello), CLIENT, None, 0.0)
     negotiation = garbled(answers(server)[0], 4, 0x01)
     client.receive(negotiation, len(negotiation), SERVER, None, 0.0)
-    assert [event[::3] for event in client.events()] == [
+    assert [event[::3] for event in happened(client)] == [
         ("lost", "peer doesn't implement any supported version")
     ]
     connected(engine(1, seed=2), client)

@@ -214,6 +214,8 @@ class Host:
         self.network_changed.set()
         self.network_changed = trio.Event()
         self.reservations.retry()
+        if self.quic is not None:
+            self.quic.rebound()
         await self.check()
 
     async def check(self, spared: str = "") -> None:

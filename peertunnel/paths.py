@@ -10,7 +10,7 @@ from peertunnel.transport.connection import MuxedConnection
 
 _MEASURING = 1.0  # seconds to wait for the first round trip before the path is told without one
 _SUCCESSION = 0.5  # seconds; a round trip or two, in which the peer's last connection stands at our end, too
-_LOOK = 1.0  # seconds between looks at relayed connections that something better has replaced
+_LOOK = 1.0  # seconds between looks at connections that something better has replaced
 
 
 class Paths:
@@ -80,12 +80,12 @@ class Paths:
         return self.best
 
     async def retire(self) -> None:
-        """Close relayed connections that carry nothing once there is a better one, until cancelled."""
+        """Close connections that carry nothing beside a better one, until cancelled: a hole may be punched twice."""
         while True:
             await trio.sleep(_LOOK)
             best = self.best
             for connection in self._connections.copy():
-                if connection.way.kind == "relayed" and connection is not best and not connection.has_streams:
+                if connection is not best and connection not in self._doubted and not connection.has_streams:
                     await connection.close()
 
     async def _tell_of(self, connection: MuxedConnection) -> None:

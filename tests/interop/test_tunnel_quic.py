@@ -23,6 +23,7 @@ from tests.interop.exchanges import (
     read_until_reset,
 )
 from tests.interop.tunnels import (
+    OPEN_SECONDS,
     Tunnel,
     foreign_consumer,
     foreign_provider,
@@ -104,8 +105,9 @@ async def nobody_speaks_for_a_minute(tunnel: Tunnel) -> None:
     """A tunnel that is silent for longer than its peers' patience is still there."""
     client, server = await tunnel.open()
     await trio.sleep(IDLE)
-    await client.send_all(b"still")
-    assert await server.receive_some(5) == b"still"
+    with trio.fail_after(20):
+        await client.send_all(b"still")
+        assert await server.receive_some(5) == b"still"
 
 
 WAITS = (
@@ -127,7 +129,7 @@ async def test_waits(gopeer: Path, rspeer: Path, tmp_path_factory: pytest.TempPa
 
     async def run(exchange: Exchange, foreign: Path, from_pt: bool) -> None:
         async with between(foreign, from_pt=from_pt, home=tmp_path_factory.mktemp("home")) as joined:
-            await check(exchange, joined, IDLE + 20)
+            await check(exchange, joined, OPEN_SECONDS + IDLE + 20)
 
     cases = {
         f"{exchange.__name__}, {foreign.name}, {'from' if from_pt else 'to'} pt": partial(

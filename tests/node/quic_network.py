@@ -47,8 +47,13 @@ def engine(
         (window, 4 * window, 4 * window),
         (10.0, 4.0),
         (1452, 1452),
-        "cubic",
+        ("cubic", "cubic"),
     )
+
+
+def happened(engine: _engine.Endpoint) -> list[tuple[str, int, int | None, str]]:
+    """Take what has happened."""
+    return engine.turn(0, 0.0)[0]
 
 
 class Lost(Exception):
@@ -161,7 +166,7 @@ class End:
         read = self.engine.read_into(self.connection, self.stream, buffer)
         assert read is not None
         self.received += buffer[: read[0]]
-        self.is_read = read[1]
+        self.is_read = read[1] is True
 
 
 class Exchange:
@@ -196,7 +201,7 @@ class Exchange:
 
     def _step(self) -> None:
         for end in self.ends:
-            for kind, connection, stream, reason in end.engine.events():
+            for kind, connection, stream, reason in happened(end.engine):
                 if kind == "lost":
                     raise Lost(reason)
                 if kind == "connected" and end is self.ends[0]:

@@ -115,6 +115,18 @@ async def test_from_a_relay_to_a_direct_path_without_losing_a_tunnel(root: bytes
         assert told[-1] == "direct" and "none" not in told
 
 
+async def test_of_two_direct_connections_one_stays() -> None:
+    """As where a hole was punched for TCP and for QUIC."""
+    async with relay() as (point, _), tunnel(point.addresses, LOOPBACK) as joined:
+        await until(lambda: joined.paths[-1:] == ["direct"])
+        host, peer = joined.consumer.host, joined.provider.peer_id
+        direct = [address for address in joined.provider.addresses if relay_of(address) is None]
+        second = await host.dial(peer, direct, PATIENCE)
+        await until(lambda: host.connections(peer) != [second] and len(host.connections(peer)) == 1)
+        assert second.reason and await joined.echoes()
+        assert joined.paths[-1] == "direct"
+
+
 async def test_only_relayed_ways_when_nobody_may_know_where_we_are() -> None:
     async with relay() as (point, _), tunnel(point.addresses, ways="relayed") as joined:
         assert all(relay_of(address) for address in joined.provider.addresses)

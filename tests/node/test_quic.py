@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -40,6 +41,7 @@ from peertunnel.transport.quic.connection import BATCH, HELD, QuicConnection
 from peertunnel.transport.quic.transport import STREAM_WINDOW
 
 PROTOCOL = "/test/1.0.0"
+SO_NO_CHECK = 11  # socket(7) of Linux; Python doesn't know it
 IPV6 = ("/ip6/::1/tcp/0",)
 
 
@@ -92,6 +94,23 @@ async def test_without_the_systems_batches_it_is_the_same(monkeypatch: pytest.Mo
             while len(received) < len(data):
                 received += await server.read()
         assert received == data
+
+
+async def test_where_the_system_refuses_batches_each_datagram_goes_by_itself() -> None:
+    """Linux refuses them on a socket that sends no checksums, and network drivers for reasons of their own."""
+    data = os.urandom(4 << 20)
+    async with streams() as (client, server), trio.open_nursery() as nursery:
+        assert isinstance(client.muxed_conn, QuicConnection)
+        sender = client.muxed_conn._endpoint._udp
+        assert sender.segments > 1
+        sender.sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+        nursery.start_soon(client.write, data)
+        received = bytearray()
+        with trio.fail_after(PATIENCE):
+            while len(received) < len(data):
+                received += await server.read()
+        assert received == data
+        assert sender.segments == 1
 
 
 async def test_a_reset_is_never_taken_for_an_end() -> None:
@@ -251,6 +270,28 @@ async def test_streams_go_on_when_the_client_moves_to_another_port() -> None:
             assert await client.read() == b"answer"
         assert trio.current_time() - began < 1
         assert server.muxed_conn.get_remote_address() != before
+
+
+async def test_peers_are_told_when_the_network_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a connection id that nobody has seen at the old address (RFC 9000, section 9.5)."""
+    async with hosts() as (_, client, connection):
+        assert isinstance(connection, QuicConnection)
+        await connection.ping()
+        sent, send = list[bytes](), udp.UdpSocket.send
+
+        def record(self: udp.UdpSocket, data: bytes, *rest: Any) -> None:
+            if self is connection._endpoint._udp:
+                sent.append(data[1:9])
+            send(self, data, *rest)
+
+        monkeypatch.setattr(udp.UdpSocket, "send", record)
+        await connection.ping()
+        before = set(sent)
+        sent.clear()
+        with trio.fail_after(PATIENCE):
+            await client.note_changed_network()
+            await until(lambda: set(sent) - before)
+        assert not connection.is_closed
 
 
 def chain(folder: Path, count: int) -> tuple[Path, Path]:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from peertunnel.protocols.certificate import peer_of
 from peertunnel.transport.quic import _engine
-from tests.node.quic_network import CLIENT, CREDENTIALS, SERVER, Exchange, Network, Weather, engine
+from tests.node.quic_network import CLIENT, CREDENTIALS, SERVER, Exchange, Network, Weather, engine, happened
 
 MIB = 1 << 20
 
@@ -46,7 +46,7 @@ def connected(server: _engine.Endpoint, client: _engine.Endpoint) -> tuple[Netwo
     def step() -> None:
         nonlocal theirs
         for one in (client, server):
-            for kind, number, _, reason in one.events():
+            for kind, number, _, reason in happened(one):
                 assert kind == "connected", (kind, reason)
                 up.add(one is client)
                 theirs = number if one is server else theirs
@@ -61,7 +61,7 @@ def test_both_ends_know_each_others_certificates() -> None:
     now = datetime.now(UTC)
     assert peer_of(client.peer_certificate(ours) or b"", now) == CREDENTIALS[1][2]
     assert peer_of(server.peer_certificate(theirs) or b"", now) == CREDENTIALS[0][2]
-    assert (client.remote(ours), server.remote(theirs)) == (SERVER, CLIENT)
+    assert [(path or ())[:2] for path in (client.path(ours), server.path(theirs))] == [SERVER, CLIENT]
 
 
 def test_a_silent_peer_is_lost_within_15_s() -> None:
@@ -71,7 +71,7 @@ def test_a_silent_peer_is_lost_within_15_s() -> None:
     network.weather.loss = 1.0
 
     def step() -> None:
-        lost.extend(reason for kind, _, _, reason in client.events() if kind == "lost")
+        lost.extend(reason for kind, _, _, reason in happened(client) if kind == "lost")
 
     network.run(step, lambda: bool(lost))
     assert lost == ["timed out"]
@@ -83,7 +83,7 @@ def test_an_idle_connection_lives() -> None:
     network, *_ = connected(server, client)
     kinds: list[str] = []
     network.run(
-        lambda: kinds.extend(kind for one in (client, server) for kind, *_ in one.events()),
+        lambda: kinds.extend(kind for one in (client, server) for kind, *_ in happened(one)),
         lambda: network.now > 300,
     )
     assert "lost" not in kinds
@@ -98,7 +98,7 @@ def test_who_comes_again_without_its_memory_ends_old_connections_at_once() -> No
     client.ping(ours)
 
     def step() -> None:
-        lost.extend(reason for kind, _, _, reason in client.events() if kind == "lost")
+        lost.extend(reason for kind, _, _, reason in happened(client) if kind == "lost")
 
     network.run(step, lambda: bool(lost))
     assert lost == ["reset by peer"]
@@ -175,7 +175,7 @@ def test_a_byte_that_makes_a_retry_ends_one_handshake() -> None:
         client.receive(reply, len(reply), SERVER, None, 0.0)
     retry = garbled(answers(client)[0], 0, 0x30)
     server.receive(retry, len(retry), CLIENT, None, 0.0)
-    ((kind, _, _, reason),) = server.events()
+    ((kind, _, _, reason),) = happened(server)
     assert kind == "lost" and reason.endswith("client sent Retry")
     connected(server, engine(0, seed=2))
 
@@ -188,7 +188,7 @@ def test_a_byte_that_makes_a_version_negotiation_ends_one_handshake() -> None:
         server.receive(hello, len(hello), CLIENT, None, 0.0)
     negotiation = garbled(answers(server)[0], 4, 0x01)
     client.receive(negotiation, len(negotiation), SERVER, None, 0.0)
-    assert [event[::3] for event in client.events()] == [
+    assert [event[::3] for event in happened(client)] == [
         ("lost", "peer doesn't implement any supported version")
     ]
     connected(engine(1, seed=2), client)
@@ -202,8 +202,8 @@ def test_connections_take_turns() -> None:
     up: set[int] = set()
 
     def step() -> None:
-        server.events()
-        up.update(number for kind, number, *_ in client.events() if kind == "connected")
+        happened(server)
+        up.update(number for kind, number, *_ in happened(client) if kind == "connected")
 
     network.run(step, lambda: up == set(numbers))
     for number in numbers:
@@ -221,7 +221,7 @@ def test_a_panic_costs_one_connection() -> None:
     client, server = engine(0), engine(1)
     _, ours, _ = connected(server, client)
     assert client.write(ours, 3, b"x") is None
-    assert [(kind, reason) for kind, _, _, reason in client.events()] == [("lost", "internal error")]
+    assert [(kind, reason) for kind, _, _, reason in happened(client)] == [("lost", "internal error")]
     assert client.write(ours, 0, b"x") is None
     connected(server, client)
 
@@ -240,7 +240,7 @@ def test_a_batch_is_no_larger_than_one_send_takes(segments: int) -> None:
             largest = max(largest, len(data))
             server.receive(data, segment or len(data), CLIENT, None, network.now)
         buffer = bytearray(MIB)
-        for kind, number, opened, _ in server.events():
+        for kind, number, opened, _ in happened(server):
             if kind in ("opened", "readable"):
                 server.read_into(number, opened or 0, buffer)
         while batch := server.transmit(segments, network.now):

@@ -23,7 +23,7 @@ class Endpoint:
             ahead of a peer's acknowledgement, on a connection.
         patience: seconds of silence before a connection counts as lost, and seconds between signs of life.
         datagrams: bytes of the largest datagrams to try, to other machines and to this one.
-        congestion: "cubic" or "bbr".
+        congestion: "cubic" or "bbr", to other machines and to this one.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Endpoint:
         windows: tuple[int, int, int],
         patience: tuple[float, float],
         datagrams: tuple[int, int],
-        congestion: str,
+        congestion: tuple[str, str],
     ) -> None: ...
     def connect(self, to: SockAddress, now: float) -> int:
         """Begin a handshake and return the connection's number."""
@@ -58,8 +58,20 @@ class Endpoint:
         """Return when `handle_timeouts` wants to be called."""
     def handle_timeouts(self, now: float) -> None:
         """Do what is due."""
-    def events(self) -> list[tuple[str, int, int | None, str]]:
-        """Take what happened: kind, connection, stream, reason.
+    def turn(
+        self, segments: int, now: float
+    ) -> tuple[
+        list[tuple[str, int, int | None, str]],
+        tuple[bytes, int, SockAddress, str | None] | None,
+        float | None,
+    ]:
+        """Give what happened or, where nothing had, what to send; and what `timeout` returns.
+
+        Args:
+            segments: as for `transmit`; 0 sends nothing.
+            now: seconds.
+
+        Of what happened, "stopped" first: kind, connection, stream, reason.
 
         connected: the handshake is over; the peer's certificate must be checked now. lost: the connection has ended, the
         reason is "" if we closed it. opened: the peer opened a stream, on which there may be data already. readable:
@@ -70,10 +82,10 @@ class Endpoint:
         """Open a stream; None while the peer allows no more."""
     def write(self, connection: int, stream: int, data: Buffer) -> int | None:
         """Send some of `data` and return how many bytes; None if the stream or its connection has ended."""
-    def read_into(self, connection: int, stream: int, buffer: Buffer) -> tuple[int, bool] | None:
-        """Read bytes into a buffer and return how many, and whether that was all; None if the stream was aborted.
+    def read_into(self, connection: int, stream: int, buffer: Buffer) -> tuple[int, bool | None] | None:
+        """Read bytes into a buffer and return how many, and what follows; None if the stream was aborted.
 
-        What was read the peer may send again. (0, False) if nothing has come.
+        True is the end, False is nothing yet, None may be anything: read again. What was read the peer may send again.
         """
     def is_reset(self, connection: int, stream: int) -> bool:
         """Return whether the peer has aborted a stream that is not being read."""
@@ -85,11 +97,9 @@ class Endpoint:
         """Close a connection at once."""
     def ping(self, connection: int) -> None:
         """Send something that the peer must acknowledge."""
-    def rebound(self) -> None:
-        """Move all connections to the socket's new address."""
+    def rebound(self, connection: int) -> None:
+        """Move a connection to the socket's new address."""
     def peer_certificate(self, connection: int) -> bytes | None:
         """Return the peer's certificate, DER."""
-    def remote(self, connection: int) -> tuple[str, int] | None:
-        """Return where the peer is now."""
-    def round_trip(self, connection: int) -> tuple[float, int] | None:
-        """Return the smoothed round trip, in seconds, and how many acknowledgements have come."""
+    def path(self, connection: int) -> tuple[str, int, float, int] | None:
+        """Return the peer's address and port now, the smoothed round trip, and how many acknowledgements have come."""

@@ -87,7 +87,7 @@ class QuicConnection(MuxedConnection):
         self._endpoint = endpoint
         self._engine = endpoint.engine
         self._is_initiator = is_initiator
-        self._remote = self._engine.remote(number) or ("0.0.0.0", 0)
+        self._path = self._engine.path(number) or ("0.0.0.0", 0, 0.0, 0)
         self._flows: dict[int, _Flow] = {}
         self._resumed: list[int] = []
         self._undelivered: set[int] = set()
@@ -97,8 +97,7 @@ class QuicConnection(MuxedConnection):
 
     async def carry(self) -> str:
         """Carry bytes until the connection ends; return why it did."""
-        if (measured := self._engine.round_trip(self.number)) is not None:
-            self.round_trip = measured[0]
+        self.round_trip = self._look()[2]
         self._endpoint.resumed.add(self)
         self._endpoint.flush()
         await self.event_closed.wait()
@@ -138,8 +137,8 @@ class QuicConnection(MuxedConnection):
 
     def on_received(self) -> None:
         """Look for the answer to a ping: something has come."""
-        if self._pinged is not None and (measured := self._engine.round_trip(self.number)) is not None:
-            smoothed, acknowledgements = measured
+        if self._pinged is not None:
+            _, _, smoothed, acknowledgements = self._look()
             began, before = self._pinged
             if acknowledgements > before:
                 # Where other data is on the way, too, this may have been the answer to that.
@@ -160,14 +159,14 @@ class QuicConnection(MuxedConnection):
             if read is None:
                 self._aborted(flow)
                 return
-            size, flow.is_read = read
-            flow.held += size
+            size, end = read
+            flow.is_read = end is True
             if size:
+                flow.held += size
                 flow.stream.on_data([view[:size]], size)
             if flow.is_read:
-                self.reactor.yield_soon()
                 flow.stream.on_finished()
-            if flow.is_read or not size or flow.is_over:
+            if end is not None or flow.is_over:
                 return
         if self._engine.is_reset(self.number, stream_id):
             self._aborted(flow)
@@ -184,7 +183,6 @@ class QuicConnection(MuxedConnection):
 
     def _aborted(self, flow: _Flow) -> None:
         """Take the peer's reset: neither direction goes on, whichever the peer has named."""
-        self.reactor.yield_soon()
         self.reset(flow.stream.stream_id)
         self.forget(flow.stream)
         flow.stream.on_aborted(End.PEER_RESET)
@@ -310,8 +308,7 @@ class QuicConnection(MuxedConnection):
                 del self._flows[stream.stream_id]
 
     def _send_ping(self) -> None:
-        measured = self._engine.round_trip(self.number)
-        self._pinged = trio.current_time(), measured[1] if measured else 0
+        self._pinged = trio.current_time(), self._look()[3]
         self._endpoint.pinging.add(self)
         for _ in range(2):  # a peer may wait for a second packet before it acknowledges the first
             self._engine.ping(self.number)
@@ -349,5 +346,9 @@ class QuicConnection(MuxedConnection):
 
     def get_remote_address(self) -> tuple[str, int]:
         """Return the peer's host and port, the last ones where it has moved."""
-        self._remote = self._engine.remote(self.number) or self._remote
-        return self._remote
+        return self._look()[:2]
+
+    def _look(self) -> tuple[str, int, float, int]:
+        """Return what the engine says of the way to the peer; the last word of a connection that has ended."""
+        self._path = self._engine.path(self.number) or self._path
+        return self._path

@@ -7,8 +7,7 @@ engine's timers are kept by a task, which sleeps while datagrams keep coming.
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -78,6 +77,9 @@ class Endpoint:
         self.name = udp.name
         self.resumed: set[QuicConnection] = set()
         self.pinging: set[QuicConnection] = set()
+        self._now = (
+            trio.lowlevel.current_clock().current_time
+        )  # trio.current_time looks for it anew each time
         self._udp = udp
         self._reactor = reactor
         self._router = router
@@ -87,7 +89,7 @@ class Endpoint:
         self._dials: dict[int, _Dial] = {}
         self._unsent: tuple[bytes, int, SockAddress, str | None] | None = None
         self._timer = trio.CancelScope()
-        self._is_working = False
+        self._is_working = self._is_flushing = False
 
     async def run(self) -> None:
         """Serve the socket until cancelled; connections that are still open are closed then."""
@@ -97,7 +99,7 @@ class Endpoint:
         finally:
             for connection in list(self._connections.values()):
                 connection.on_lost("")
-            self.flush()  # what was closed last tells its peer
+            self.flush_now()  # what was closed last tells its peer
             self.close()
 
     def stop_accepting(self) -> None:
@@ -138,7 +140,7 @@ class Endpoint:
         self._is_working = False
 
     def _receive(self) -> None:
-        now = trio.current_time()
+        now = self._now()
         for _ in range(BATCHES):
             try:
                 data, stride, source, local = self._udp.receive()
@@ -157,37 +159,50 @@ class Endpoint:
         self._leaves((data, 0, to, None))
 
     def flush(self) -> None:
+        """Do all that is to be done, together with what else the reactor's present events give."""
+        if not self._is_flushing and not self._is_working:
+            self._is_flushing = True
+            self._reactor.soon(self)
+
+    def flush_now(self) -> None:
         """Do all that is to be done now; a call from within comes too early, and is made up for."""
+        self._is_flushing = False
         if self._is_working:
             return
         self._is_working = True
         try:
-            events = self.engine.events()
-            while True:
-                self._take(events)
-                self._send()
-                events = self.engine.events()
-                if not events and not self.resumed:
-                    break
+            due = self._work()
         finally:
             self._is_working = False
-        due = self.engine.timeout()
         if due is not None and due < self._timer.deadline:
             self._timer.deadline = due
 
-    def _send(self) -> None:
-        """Send what connections want sent, a bounded number of batches at a time."""
-        batch, self._unsent = self._unsent, None
-        now = trio.current_time()
-        for _ in range(BATCHES):
-            batch = batch or self.engine.transmit(self._udp.segments, now)
-            if batch is None:
-                return
-            if not self._leaves(batch):
-                self._unsent = batch
+    def _work(self) -> float | None:
+        """Take turns with the engine while there is anything to do, and return when it is to be called again.
+
+        A bounded number of batches leaves at a time, and none while the system takes none.
+        """
+        for connection in list(self.pinging):
+            connection.on_received()
+        sent = 0
+        if self._unsent is not None and self._leaves(self._unsent):
+            self._unsent = None
+        while True:
+            may_send = sent < BATCHES and self._unsent is None
+            events, batch, due = self.engine.turn(self._udp.segments if may_send else 0, self._now())
+            if events:
+                self._take(events)
+            if batch is not None:
+                sent += 1
+                if not self._leaves(batch):
+                    self._unsent = batch
+            if self.resumed:
+                self._resume()
+            elif not events and batch is None:
                 break
-            batch = None
-        self._registration.add(WRITE)
+        if not may_send:
+            self._registration.add(WRITE)
+        return due
 
     def _leaves(self, batch: tuple[bytes, int, SockAddress, str | None]) -> bool:
         """Send a batch; return False where it has to wait. One that is lost the engine sends again."""
@@ -222,22 +237,29 @@ class Endpoint:
     # -- what the engine tells ------------------------------------------------------------------------------------
 
     def _take(self, events: list[tuple[str, int, int | None, str]]) -> None:
-        # A peer that drops a stream says that it reads no further, and ends it: together that is no end, but a reset.
-        for kind, number, stream_id, reason in sorted(events, key=_is_no_stop) if len(events) > 1 else events:
+        """Hand on what happened: first that peers read no further, for one that drops a stream ends it as well.
+
+        Together that is no end, but a reset.
+        """
+        for kind, number, stream_id, reason in events:
             connection = self._connections.get(number)
             if kind == "connected":
                 self._connected(number)
             elif kind == "lost":
                 self._lost(number, connection, reason)
             elif connection is not None:
-                with _alone(connection):
+                try:
                     connection.on_event(kind, stream_id)
+                except Exception as error:  # noqa: BLE001  a task boundary: peers drive what happens in here
+                    _fail(connection, error)
+
+    def _resume(self) -> None:
         resumed, self.resumed = self.resumed, set()
         for connection in resumed:
-            with _alone(connection):
+            try:
                 connection.resume()
-        for connection in list(self.pinging):
-            connection.on_received()
+            except Exception as error:  # noqa: BLE001  a task boundary, as above
+                _fail(connection, error)
 
     def _connected(self, number: int) -> None:
         """Find out who a new connection leads to, before anything of it is used."""
@@ -320,19 +342,12 @@ class Endpoint:
 
     def rebound(self) -> None:
         """Tell peers where we are now: our address has changed."""
-        self.engine.rebound()
+        for number in self._connections:
+            self.engine.rebound(number)
         self.flush()
 
 
-def _is_no_stop(event: tuple[str, int, int | None, str]) -> bool:
-    return event[0] != "stopped"
-
-
-@contextmanager
-def _alone(connection: QuicConnection) -> Iterator[None]:
-    """End a connection in which something unforeseen goes wrong, and no other."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  a task boundary: peers drive what happens in here
-        _log.exception("a connection to %s failed", connection.peer_id)
-        connection.on_lost(f"internal error: {error!r}")
+def _fail(connection: QuicConnection, error: Exception) -> None:
+    """End a connection in which something unforeseen went wrong, and no other."""
+    _log.error("a connection to %s failed", connection.peer_id, exc_info=error)
+    connection.on_lost(f"internal error: {error!r}")

@@ -127,9 +127,7 @@ impl Core {
                 let most = (MAX_BATCH / usize::from(connection.current_mtu())).max(1);
                 connection.poll_transmit(now, segments.clamp(1, most), &mut data)
             });
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.is_queued = false;
-            }
+            self.entries.get_mut(&id).into_iter().for_each(|entry| entry.is_queued = false);
             if let Some(Some(transmit)) = transmit {
                 self.schedule(id);
                 self.enqueue(id);
@@ -161,13 +159,6 @@ impl Core {
             self.drop_broken(id);
         }
         done.ok()
-    }
-
-    /// Move all connections to the address that the socket has now.
-    pub fn rebound(&mut self) {
-        for id in self.entries.keys().copied().collect::<Vec<_>>() {
-            self.act(id, Connection::local_address_changed);
-        }
     }
 
     fn touched(&mut self, id: u64) {

@@ -22,6 +22,8 @@ use rustls::pki_types::CertificateDer;
 
 use crate::core::{Core, Happened};
 
+type Turn<'py> = (Vec<Happened>, Option<Bound<'py, PyTuple>>, Option<f64>);
+
 /// One UDP socket's QUIC; `_engine.pyi` says what its calls do.
 #[pyclass]
 struct Endpoint {
@@ -35,10 +37,11 @@ impl Endpoint {
     #[rustfmt::skip]
     #[allow(clippy::too_many_arguments)]
     fn new(certificate: Vec<u8>, key: Vec<u8>, seed: [u8; 32], reset_key: [u8; 32], server: bool, streams: u32,
-           windows: (u32, u32, u32), patience: (f64, f64), datagrams: [u16; 2], congestion: &str) -> PyResult<Self> {
+           windows: (u32, u32, u32), patience: (f64, f64), datagrams: [u16; 2], congestion: [String; 2]) -> PyResult<Self> {
         let (client, crypto) = tls::configs(certificate, key).map_err(invalid)?;
         let (client, crypto) = (Arc::new(client), Arc::new(crypto));
-        let transports = datagrams.map(|largest| Arc::new(transport(streams, windows, patience, largest, congestion)));
+        let transport = |at: usize| transport(streams, windows, patience, datagrams[at], &congestion[at]);
+        let transports = [0, 1].map(|at| Arc::new(transport(at)));
         let clients = transports.clone().map(|transport| {
             let mut config = quinn::ClientConfig::new(client.clone());
             config.transport_config(transport).token_store(Arc::new(quinn::NoneTokenStore));
@@ -96,8 +99,12 @@ impl Endpoint {
         self.core.handle_timeouts(self.at(now));
     }
 
-    fn events(&mut self) -> Vec<Happened> {
-        std::mem::take(&mut self.core.events)
+    fn turn<'py>(&mut self, py: Python<'py>, segments: usize, now: f64) -> PyResult<Turn<'py>> {
+        let mut events = std::mem::take(&mut self.core.events);
+        let batch = if events.is_empty() && segments > 0 { self.transmit(py, segments, now)? } else { None };
+        events.append(&mut self.core.events); // what became of it
+        events.sort_by_key(|(kind, ..)| *kind != "stopped");
+        Ok((events, batch, self.timeout()))
     }
 
     fn open(&mut self, connection: u64) -> Option<u64> {
@@ -113,11 +120,11 @@ impl Endpoint {
 
     #[rustfmt::skip]
     fn read_into(&mut self, py: Python<'_>, connection: u64, stream: u64, buffer: PyBuffer<u8>)
-                 -> PyResult<Option<(usize, bool)>> {
+                 -> PyResult<Option<(usize, Option<bool>)>> {
         let (stream, out) = (stream_id(stream)?, writable(py, &buffer)?);
         let read = self.core.act(connection, |connection| {
             let mut stream = connection.recv_stream(stream);
-            let (mut chunks, mut size, mut end) = (stream.read(true).ok()?, 0, Ok(false));
+            let (mut chunks, mut size, mut end) = (stream.read(true).ok()?, 0, None);
             while size < out.len() {
                 match chunks.next(out.len() - size) {
                     Ok(Some(chunk)) => {
@@ -125,14 +132,15 @@ impl Endpoint {
                         size += chunk.bytes.len();
                         continue;
                     }
-                    Ok(None) => end = Ok(true),
-                    Err(quinn::ReadError::Blocked) => {}
-                    Err(error) => end = Err(error),
+                    Ok(None) => end = Some(true),
+                    Err(quinn::ReadError::Blocked) => end = Some(false),
+                    Err(_) if size == 0 => return None,
+                    Err(_) => {} // the next call tells
                 }
                 break;
             }
             let _ = chunks.finalize(); // whatever it says, we look for what is to be sent
-            end.or(if size > 0 { Ok(false) } else { Err(()) }).map(|end| (size, end)).ok() // the next call tells
+            Some((size, end))
         });
         Ok(read.flatten())
     }
@@ -145,8 +153,8 @@ impl Endpoint {
 
     fn finish(&mut self, connection: u64, stream: u64) -> PyResult<bool> {
         let stream = stream_id(stream)?;
-        let finished = self.core.act(connection, |connection| connection.send_stream(stream).finish().is_ok());
-        Ok(finished.unwrap_or(false))
+        let finish = |connection: &mut quinn::Connection| connection.send_stream(stream).finish();
+        Ok(matches!(self.core.act(connection, finish), Some(Ok(()))))
     }
 
     fn reset(&mut self, connection: u64, stream: u64, code: u32) -> PyResult<()> {
@@ -168,8 +176,8 @@ impl Endpoint {
         self.core.act(connection, quinn::Connection::ping);
     }
 
-    fn rebound(&mut self) {
-        self.core.rebound();
+    fn rebound(&mut self, connection: u64) {
+        self.core.act(connection, quinn::Connection::local_address_changed);
     }
 
     fn peer_certificate<'py>(&mut self, py: Python<'py>, connection: u64) -> Option<Bound<'py, PyBytes>> {
@@ -178,13 +186,11 @@ impl Endpoint {
         Some(PyBytes::new(py, chain.first()?))
     }
 
-    fn remote(&mut self, connection: u64) -> Option<(String, u16)> {
-        let remote = self.core.with(connection, |connection| connection.remote_address())?;
-        Some((remote.ip().to_string(), remote.port()))
-    }
-
-    fn round_trip(&mut self, connection: u64) -> Option<(f64, u64)> {
-        self.core.with(connection, |connection| (connection.rtt().as_secs_f64(), connection.stats().frame_rx.acks))
+    fn path(&mut self, connection: u64) -> Option<(String, u16, f64, u64)> {
+        self.core.with(connection, |connection| {
+            let (remote, acks) = (connection.remote_address(), connection.stats().frame_rx.acks);
+            (remote.ip().to_string(), remote.port(), connection.rtt().as_secs_f64(), acks)
+        })
     }
 }
 
@@ -196,9 +202,8 @@ impl Endpoint {
 }
 
 #[rustfmt::skip]
-fn transport(streams: u32, windows: (u32, u32, u32), patience: (f64, f64), largest: u16, congestion: &str)
-             -> quinn::TransportConfig {
-    let ((stream, connection, send), (idle, keepalive)) = (windows, patience);
+fn transport(streams: u32, (stream, connection, send): (u32, u32, u32), (idle, keepalive): (f64, f64), largest: u16,
+             congestion: &str) -> quinn::TransportConfig {
     let mut discovery = quinn::MtuDiscoveryConfig::default();
     discovery.upper_bound(largest);
     let mut transport = quinn::TransportConfig::default();

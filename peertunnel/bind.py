@@ -57,7 +57,7 @@ class _Consumer:
         self._emit = emit
         self._wait = wait
         self._keeper = Keeper(node, service, emit)
-        self._tunnels = Tunnels(emit)
+        self._tunnels = Tunnels(emit, self._reactor.afterwards)
         self._has_suspected = False
 
     async def serve(self, listeners: list[socket.socket], stop: trio.Event, grace: float) -> None:

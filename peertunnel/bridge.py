@@ -1,13 +1,16 @@
 """The tunnels of one service: carried, numbered and reported."""
 
+import functools
 import itertools
 import socket
 from collections.abc import Callable
 
 import trio
 
-from peertunnel.events import Emit, TrafficMeasured, TunnelClosed, TunnelOpened
+from peertunnel.events import Emit, Event, TrafficMeasured, TunnelClosed, TunnelOpened
 from peertunnel.streams import End, Outcome, Stream
+
+Afterwards = Callable[[Callable[[], None]], None]
 
 _MEASURE_INTERVAL = 1.0  # seconds between reports of traffic
 
@@ -15,12 +18,16 @@ _MEASURE_INTERVAL = 1.0  # seconds between reports of traffic
 class Tunnels:
     """Carries tunnels, tells of each, and knows when the last one has ended.
 
+    What is told takes as long as half a tunnel's opening, so bytes that are ready go first.
+
     Args:
         emit: takes the events.
+        afterwards: does what can wait until they have gone; the reactor's.
     """
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, afterwards: Afterwards) -> None:
         self._emit = emit
+        self._afterwards = afterwards
         self._numbers = itertools.count(1)
         self._open: dict[int, Stream] = {}
         self._sent = self._received = 0  # bytes of the tunnels that have ended
@@ -36,7 +43,7 @@ class Tunnels:
         Args:
             remote: who connected, on the consumer; what was dialled, on the provider.
         """
-        self._emit(TunnelOpened(number, peer, remote))
+        self._tell(TunnelOpened(number, peer, remote))
 
     def start(
         self,
@@ -84,7 +91,10 @@ class Tunnels:
 
     def closed(self, number: int, outcome: Outcome, reason: str | None = None) -> None:
         """Report that a tunnel has ended; `reason` is for one that never carried anything."""
-        self._emit(TunnelClosed(number, outcome.sent, outcome.received, reason or outcome.end.value))
+        self._tell(TunnelClosed(number, outcome.sent, outcome.received, reason or outcome.end.value))
+
+    def _tell(self, event: Event) -> None:
+        self._afterwards(functools.partial(self._emit, event))
 
     @property
     def are_open(self) -> bool:

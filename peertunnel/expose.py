@@ -74,7 +74,7 @@ async def _tell_addresses(node: Node, emit: Emit) -> None:
 
 class _Provider:
     def __init__(self, node: Node, service: Service, target: Endpoint, emit: Emit, access: Access) -> None:
-        self.tunnels = Tunnels(emit)
+        self.tunnels = Tunnels(emit, node.host.reactor.afterwards)
         self._node = node
         self._service = service
         self._target = target

@@ -10,6 +10,8 @@ import logging
 import select
 import selectors
 import socket
+from collections import deque
+from collections.abc import Callable
 from os import sched_yield
 from time import perf_counter
 from typing import ClassVar, Protocol
@@ -145,6 +147,7 @@ class Reactor:
         self._is_handling = False
         self._is_brisk = False  # whether the last wait was a short one
         self._flushers: list[Flusher] = []
+        self._afterwards: deque[Callable[[], None]] = deque()
 
     def register(self, sock: socket.socket, handler: Handler) -> Registration:
         """Take a non-blocking socket in; before it is closed it must wait for nothing."""
@@ -166,6 +169,13 @@ class Reactor:
             self._flushers.append(flusher)
         else:
             flusher.flush_now()
+
+    def afterwards(self, work: Callable[[], None]) -> None:
+        """Do what nobody waits for once all that is ready now has been handled and sent, in the order of the calls."""
+        if self._is_handling:
+            self._afterwards.append(work)
+        else:
+            work()
 
     def yield_soon(self) -> None:
         """Let trio's tasks run next: one of them has just got something to do."""
@@ -195,6 +205,8 @@ class Reactor:
             self._is_handling = False
             if self._flushers:
                 self._flush()
+            while self._afterwards:
+                self._afterwards.popleft()()
             if self._must_yield:
                 return False
             now = perf_counter()

@@ -22,20 +22,27 @@ def measure(
     patience: Patience,
     figures: Figures,
     say: Say,
+    checks: Sequence[Workload] = CHECKS,
+    prepare: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Measure all subjects with all workloads, round by round, and add to the figures.
+
+    Args:
+        checks: loads at the start of each round that count for nothing but must succeed.
+        prepare: is called with the round's number before each sample.
 
     Raises:
         Failed: a subject lost or changed bytes.
     """
     for number in range(1, rounds + 1):
         for subject, tunnel in tunnels.items():
-            for check in CHECKS:
+            for check in checks:
                 _sample(subject, tunnel, check)
         for workload in workloads:
             cells = []
             for subject, tunnel in tunnels.items():
-                taken = quietest(functools.partial(_sample, subject, tunnel, workload), patience)
+                ready = functools.partial(prepare, number)
+                taken = quietest(functools.partial(_sample, subject, tunnel, workload, ready), patience)
                 figures.add(subject.name, taken.figures, taken.is_disturbed)
                 figures.failed[subject.name] += taken.failed
                 figures.samples += 1
@@ -44,7 +51,10 @@ def measure(
             say(f"{number}/{rounds} {workload.name:24} {' | '.join(cells)}")
 
 
-def _sample(subject: Subject, tunnel: Tunnel, workload: Workload) -> Sample:
+def _sample(
+    subject: Subject, tunnel: Tunnel, workload: Workload, prepare: Callable[[], None] = lambda: None
+) -> Sample:
+    prepare()
     for _ in range(_RETRIES if subject.drops else 0):
         try:
             return sample(subject.name, tunnel, workload)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PAGE = Path(__file__).parents[2] / "docs/performance.md"
+PLOT = PAGE.with_suffix(".svg")
 PARTS = ("## Through a relay", "## From start to the first byte")  # headings of parts that have an owner
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -51,6 +52,17 @@ class Program:
             if len(found := [event for event in events if event["kind"] == kind]) > number:
                 return found[number]
         raise self._failure(f"no {kind!r} event")
+
+    def printed(self, pattern: str) -> str:
+        """Return the first group of a pattern in what it prints, past or to come; the line ends after the match.
+
+        Raises:
+            Failed: the program ended, or 30 s went by.
+        """
+        for _ in self._patience():
+            if found := re.search(f"{pattern}\n", self._printed()):
+                return found[1]
+        raise self._failure(f"nothing like {pattern!r}")
 
     def wait_for_port(self, port: int) -> None:
         """Wait until something accepts connections on a port of loopback.

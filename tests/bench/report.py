@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from tests.bench.figures import Figures
 from tests.bench.machine import machine, versions
+from tests.bench.page import PLOT
 from tests.bench.samples import FOREIGN_LIMIT
 from tests.bench.subjects import PT
 from tests.bench.wanted import PROMISED, verdicts
@@ -17,6 +18,8 @@ Written by `tox -e bench` (`python -m tests.bench`): change nothing by hand, run
 
 {date}, {machine}.
 {versions}.
+
+![Throughput and processor time beside others, and throughput by round-trip time]({plot})
 
 ## How it is measured
 
@@ -33,8 +36,12 @@ the clock measured, it is marked ~ and says little; processor time and memory ha
   for one tunnel.
 - *echo* is one byte there and back on an open connection; *tunnels* is connect, one byte there and back, close.
 - *beside send* and *beside recv*: echoes while a bulk transfer runs over another connection through the same tunnel.
+- *largest ÷ smallest share*: how much of its data each of eight streams has moved at the moment when the first one
+  ends; what was sent may still lie in buffers.
 - *20 ms away*: with a proxy between the two ends that holds bytes back for 10 ms in each direction; for direct TCP it
-  stands before the server.
+  stands before the server. *50 ms* and *100 ms* likewise, with half the data.
+- *0.1 % lost*, *1 % lost*: between two network namespaces, with a round trip of so many ms and a line of 100 Mbit/s that
+  loses each 1,000th or 100th packet in either direction, with 4 and 2 MiB. In each round all lose the same packets.
 - *memory* is resident, of both ends together, as are its bounds; *stalled* streams are filled by a client that does not
   read the echoes. *Starts* are of one process.
 
@@ -53,6 +60,7 @@ How many times the rival's figure `pt` has; bold where `pt` is ahead for certain
 def page(figures: Figures, names: Sequence[str], missing: dict[str, str], rounds: int, mib: int) -> str:
     """Return the whole of docs/performance.md."""
     return _PAGE.format(
+        plot=PLOT.name,
         date=datetime.now(UTC).date().isoformat(),
         machine=machine(),
         versions=versions(),
@@ -84,7 +92,8 @@ def ratios(figures: Figures, names: Sequence[str]) -> str:
     for unit, metrics in _columns(figures):
         rows = [(name, [_ratio(figures, name, metric) for metric in metrics]) for name in rivals]
         rows = [(name, cells) for name, cells in rows if set(cells) != {_NONE}]
-        parts.append(_table(f"{unit.label}, `pt` ÷", [metric.name for metric in metrics], rows))
+        if rows:
+            parts.append(_table(f"{unit.label}, `pt` ÷", [metric.name for metric in metrics], rows))
     return "\n".join(parts)
 
 
@@ -94,6 +103,7 @@ def judgement(figures: Figures) -> str:
 
 
 _NONE = "-"
+_SMALL = 10  # figures below have two digits after the point, whatever their unit
 
 
 def _columns(figures: Figures) -> list[tuple[Unit, list[Metric]]]:
@@ -106,7 +116,8 @@ def _figure(figures: Figures, name: str, metric: Metric) -> str:
     median = figures.median(name, metric)
     if median is None:
         return _NONE
-    return f"{'' if figures.is_trusted(name, metric) else '~'}{median:,.{metric.unit.digits}f}"
+    digits = metric.unit.digits if median >= _SMALL else 2
+    return f"{'' if figures.is_trusted(name, metric) else '~'}{median:,.{digits}f}"
 
 
 def _ratio(figures: Figures, rival: str, metric: Metric) -> str:

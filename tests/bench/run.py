@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import report, subjects, workloads
+from tests.bench.far import Distance, distances, measure_far
 from tests.bench.figures import Figures
+from tests.bench.lossy import LINES, Line, measure_lossy
+from tests.bench.lossy import why_not as why_no_lines
 from tests.bench.measure import Say, measure
-from tests.bench.page import PAGE, kept
+from tests.bench.page import PAGE, PLOT, kept
+from tests.bench.plot import plot
 from tests.bench.programs import Failed
 from tests.bench.samples import Patience, load_target
 from tests.bench.starts import measure_starts
-from tests.bench.subjects import Subject
+from tests.bench.subjects import Subject, folder_of
 from tests.bench.tunnel import Tunnel
 from tests.bench.usage import resident_bytes
 from tests.bench.wanted import GUARDED, verdicts
-from tests.bench.workloads import FAR, FAR_SECONDS, IDLE, MANY, PEAK, STALLED, Workload
+from tests.bench.workloads import IDLE, MANY, PEAK, STALLED, Workload
 from tests.interop.build import GO
 
 _MIB = 1 << 20
@@ -34,7 +38,8 @@ class Plan:
 
     Attributes:
         patience: seconds to wait, in all, for others to leave the machine alone.
-        far: the workloads for subjects whose two ends can be held apart.
+        far: what is measured at distances.
+        lines: those that lose packets.
         many: subjects whose memory is measured with many idle tunnels and with stalled ones, too.
         starts: whether to measure how long `pt` takes to start.
     """
@@ -44,7 +49,8 @@ class Plan:
     rounds: int
     mib: int
     patience: float
-    far: tuple[Workload, ...] = ()
+    far: tuple[Distance, ...] = ()
+    lines: tuple[Line, ...] = ()
     many: tuple[Subject, ...] = ()
     starts: bool = False
 
@@ -66,7 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.write:
         rest = kept(PAGE.read_text()) if PAGE.exists() else ""
         PAGE.write_text(report.page(figures, names, missing, plan.rounds, plan.mib) + rest)
-        print(f"written: {PAGE}")
+        PLOT.write_text(plot(figures, names))
+        print(f"written: {PAGE}, {PLOT}")
     return 0
 
 
@@ -86,7 +93,7 @@ def run(plan: Plan, say: Say = print) -> tuple[Figures, list[str], dict[str, str
     """Measure a plan.
 
     Returns:
-        The figures, the names of the subjects that were measured, and why others were not.
+        The figures, the names of the subjects that were measured, and why others, or parts, were not.
 
     Raises:
         Failed: a subject does not start, or loses bytes.
@@ -95,37 +102,49 @@ def run(plan: Plan, say: Say = print) -> tuple[Figures, list[str], dict[str, str
         raise Failed(f"no load generator: {reason}")
     missing = {subject.name: reason for subject in plan.subjects if (reason := subject.missing())}
     measured = [subject for subject in plan.subjects if subject.name not in missing]
+    if plan.lines and (reason := why_no_lines()):
+        missing["lines that lose packets"] = reason
     for name, reason in missing.items():
-        say(f"{name} is not measured: {reason}")
+        say(f"{name}: not measured, {reason}")
     figures = Figures()
-    with ExitStack() as opened:
-        base = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        target = opened.enter_context(load_target())
-        tunnels: dict[Subject, Tunnel] = {}
-        for subject in measured:
-            tunnel = opened.enter_context(subject.open(target, _folder(subject, base / "main")))
-            tunnel.connect().close()
-            tunnels[subject] = tunnel
-            _note_memory(figures, subject, tunnel, peak=False)
-        say(" | ".join(subject.name for subject in measured))
-        measure(tunnels, plan.workloads, plan.rounds, Patience(plan.patience), figures, say)
-        for subject, tunnel in tunnels.items():
-            _note_memory(figures, subject, tunnel, peak=True)
-        if plan.far:
-            _measure_far(plan, measured, target, base / "far", figures, say)
+    common = plan.rounds, Patience(plan.patience), figures, say
+    with tempfile.TemporaryDirectory() as folder, load_target() as target:
+        base = Path(folder)
+        _measure_near(measured, target, base / "near", plan.workloads, *common)
+        for distance in plan.far:
+            measure_far(distance.among(measured), target, base / "far", *common)
         for subject in plan.many:
             if subject in measured:
                 _measure_many(figures, subject, target, base)
+        for line in () if why_no_lines() else plan.lines:
+            measure_lossy(line, measured, base / "lossy", *common)
     if plan.starts and subjects.PT in measured:
         measure_starts(figures, say)
     return figures, [subject.name for subject in measured], missing
 
 
-def _folder(subject: Subject, base: Path) -> Path:
-    """Make a folder for what a subject keeps on disk."""
-    folder = base / "".join(letter if letter.isalnum() else "-" for letter in subject.name)
-    folder.mkdir(parents=True)
-    return folder
+def _measure_near(
+    measured: Sequence[Subject],
+    target: str,
+    base: Path,
+    loads: Sequence[Workload],
+    rounds: int,
+    patience: Patience,
+    figures: Figures,
+    say: Say,
+) -> None:
+    """Measure on loopback, and what memory that takes."""
+    with ExitStack() as opened:
+        tunnels: dict[Subject, Tunnel] = {}
+        for subject in measured:
+            tunnel = opened.enter_context(subject.open(target, folder_of(subject, base)))
+            tunnel.connect().close()
+            tunnels[subject] = tunnel
+            _note_memory(figures, subject, tunnel, peak=False)
+        say(" | ".join(subject.name for subject in measured))
+        measure(tunnels, loads, rounds, patience, figures, say)
+        for subject, tunnel in tunnels.items():
+            _note_memory(figures, subject, tunnel, peak=True)
 
 
 def _note_memory(figures: Figures, subject: Subject, tunnel: Tunnel, peak: bool) -> None:
@@ -133,28 +152,13 @@ def _note_memory(figures: Figures, subject: Subject, tunnel: Tunnel, peak: bool)
         figures.add(subject.name, {PEAK if peak else IDLE: resident_bytes(tunnel.pids, peak) / _MIB})
 
 
-def _measure_far(
-    plan: Plan, measured: list[Subject], target: str, base: Path, figures: Figures, say: Say
-) -> None:
-    """Measure through a line that takes its time, with processes of their own."""
-    with ExitStack() as opened:
-        tunnels: dict[Subject, Tunnel] = {}
-        for subject in measured:
-            if subject.open_far is not None:
-                far = subject.open_far(target, _folder(subject, base), FAR_SECONDS)
-                tunnels[subject] = opened.enter_context(far)
-                tunnels[subject].connect().close()
-        say(FAR.removeprefix(", ") + ": " + " | ".join(subject.name for subject in tunnels))
-        measure(tunnels, plan.far, plan.rounds, Patience(plan.patience), figures, say)
-
-
 def _measure_many(figures: Figures, subject: Subject, target: str, base: Path) -> None:
     """Measure the memory of many tunnels, with fresh processes each: used ones have room to reuse."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, hard), hard))
-    with subject.open(target, _folder(subject, base / "many")) as tunnel:
+    with subject.open(target, folder_of(subject, base / "many")) as tunnel:
         figures.add(subject.name, {MANY: tunnel.idle_bytes(_MANY) / _MIB})
-    with subject.open(target, _folder(subject, base / "stalled")) as tunnel:
+    with subject.open(target, folder_of(subject, base / "stalled")) as tunnel:
         figures.add(subject.name, {STALLED: tunnel.stalled_bytes(_STALLED) / _MIB})
 
 
@@ -162,7 +166,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.quick:
         mib = options.mib or 128
         return Plan(subjects.QUICK, workloads.quick(mib), options.rounds or 5, mib, patience=20)
-    chosen = tuple(subject for subject in subjects.ALL if not options.only or subject.name in options.only)
+    known = (*subjects.ALL, *(subjects.PUBLIC if options.public else ()))
+    chosen = tuple(subject for subject in known if not options.only or subject.name in options.only)
     mib = options.mib or 512
     many = (subjects.PT, subjects.GO_NOISE)
     return Plan(
@@ -171,7 +176,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         options.rounds or 5,
         mib,
         options.patience,
-        workloads.far(mib),
+        distances(mib, chosen),
+        LINES,
         many,
         starts=True,
     )
@@ -186,6 +192,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--patience", type=float, metavar="SECONDS", default=300, help="to wait for a quiet machine"
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="a subject to measure; repeatable")
+    parser.add_argument("--public", action="store_true", help="dumbpipe, too; it calls at its makers' relays")
     parser.add_argument(
         "--no-write", dest="write", action="store_false", help="leave docs/performance.md alone"
     )

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -77,9 +77,9 @@ class Patience:
 
 
 @contextmanager
-def load_target() -> Iterator[str]:
-    """Run the load generator's far end and yield its host:port."""
-    with program([str(GO.binary), "bench-server"]) as server:
+def load_target(entering: Sequence[str] = ()) -> Iterator[str]:
+    """Run the load generator's far end, where some words before its command enter, and yield its host:port."""
+    with program([*entering, str(GO.binary), "bench-server"]) as server:
         yield server.event("listening")["local"]
 
 
@@ -92,7 +92,7 @@ def sample(name: str, tunnel: Tunnel, workload: Workload) -> Sample:
     Raises:
         Failed: bytes were lost or changed, or every connection failed.
     """
-    command = [str(GO.binary), "bench-client", "--addr", tunnel.address, *workload.arguments]
+    command = [*_client(tunnel), *workload.arguments]
     others, before = Others(), processor_seconds(tunnel.pids)
     with _beside(tunnel, workload.beside):
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=_LOAD_SECONDS)
@@ -104,13 +104,17 @@ def sample(name: str, tunnel: Tunnel, workload: Workload) -> Sample:
     return Sample(figures, answer.get("failed", 0), foreign)
 
 
+def _client(tunnel: Tunnel) -> list[str]:
+    return [*tunnel.entering, str(GO.binary), "bench-client", "--addr", tunnel.address]
+
+
 @contextmanager
 def _beside(tunnel: Tunnel, arguments: tuple[str, ...]) -> Iterator[None]:
     """Run another load meanwhile, if there are arguments for one; what it achieves counts for nothing."""
     if not arguments:
         yield
         return
-    with program([str(GO.binary), "bench-client", "--addr", tunnel.address, *arguments]):
+    with program([*_client(tunnel), *arguments]):
         time.sleep(_HEAD_START)
         yield
 

@@ -2,13 +2,14 @@
 
 import functools
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from peertunnel.transport.quic import why_not
+from tests.bench import rivals
+from tests.bench.ends import INSTALLED, Ends, delayed, foreign_ends, pt_ends
 from tests.bench.programs import find, free_port, program
 from tests.bench.ssh import ssh
 from tests.bench.tunnel import Tunnel
@@ -16,9 +17,6 @@ from tests.interop.build import GO, RUST, Recipe
 
 _COPY_BUFFER = 65536  # bytes; socat's own 8192 would make it no yardstick
 _BACKLOG = 128  # connections; socat's own 5 would refuse some of 16 at once
-
-
-_ID = "lava-torch-wisdom-acid-robot-maple"  # as `pt id` makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,7 @@ class Subject:
         missing: returns why it can't be measured here, or None; builds what it can.
         drops: whether it may cut connections that come in a burst, so that a load is tried again.
         open_far: as `open`, with the two ends so many seconds away from each other; None if that is not measured.
+        ends: returns the commands of its two ends, which listen on the address that is given; None for all else.
     """
 
     name: str
@@ -38,65 +37,47 @@ class Subject:
     missing: Callable[[], str | None] = lambda: None
     drops: bool = False
     open_far: Callable[[str, Path, float], AbstractContextManager[Tunnel]] | None = None
+    ends: Callable[[str], Ends] | None = None
 
 
-@contextmanager
-def _delayed(place: str, seconds: float) -> Iterator[str]:
-    """Give another host:port that leads to a place, with a wait in each direction; none where there is no wait."""
-    if not seconds:
-        yield place
-        return
-    with program([sys.executable, "-m", "tests.bench.delay", place, str(seconds)]) as proxy:
-        yield str(proxy.event("listening")["local"])
+def folder_of(subject: Subject, base: Path) -> Path:
+    """Make a folder for what a subject keeps on disk."""
+    folder = base / "".join(letter if letter.isalnum() else "-" for letter in subject.name)
+    folder.mkdir(parents=True)
+    return folder
 
 
-@contextmanager
-def _peers(
-    provide: list[str], consume: list[str], target: str, folder: Path, seconds: float = 0.0
-) -> Iterator[Tunnel]:
-    """Join two libp2p programs that take the same options and print the same events."""
-    listening = program([*provide, "--target", target], {"PT_HOME": str(folder / "provider")})
-    with listening as provider:
-        address = provider.event("ready")["addresses"][0]
-        _, _, host, _, port, *rest = address.split("/")
-        with _delayed(f"{host}:{port}", seconds) as place:
-            if seconds:
-                address = "/".join(("", "ip4", "127.0.0.1", "tcp", place.rpartition(":")[2], *rest))
-            dialling = program([*consume, "--peer", address], {"PT_HOME": str(folder / "consumer")})
-            with dialling as consumer:
-                local = consumer.event("listening")["local"]
-                yield Tunnel(local, (provider.pid, consumer.pid))
-
-
-_PT = Path(sysconfig.get_path("scripts")) / "pt"
 _UNBATCHED = (
     "import sys; from peertunnel.transport.quic import udp; udp._IS_LINUX = False; "
     "from peertunnel.cli.main import main; sys.exit(main())"
 )
 
 
-def _pt(name: str, transport: str, place: str, command: tuple[str, ...] = (str(_PT),)) -> Subject:
-    shared = [*command, "--json", "--no-mdns", "--no-dht", "--transport", transport]
-    shared += ["--p2p-listen", f"/ip4/127.0.0.1/{place}"]
-    provide, consume = [*shared, "tcp", "--id", _ID], [*shared, "bind", "--id", _ID, "--port", "0"]
-    opened = functools.partial(_peers, provide, consume)
-    is_far = opened if transport == "tcp" else None
-    return Subject(name, opened, functools.partial(_not_installed, transport), open_far=is_far)
+def _pt(name: str, transport: str, command: tuple[str, ...] = (str(INSTALLED),)) -> Subject:
+    ends = functools.partial(pt_ends, transport, command)
+    return _libp2p(name, ends, transport == "tcp", functools.partial(_not_installed, transport))
 
 
 def _not_installed(transport: str) -> str | None:
-    if not _PT.exists():
+    if not INSTALLED.exists():
         return f"pt is not installed beside {sys.executable}"
     return why_not() if transport == "quic" else None
 
 
 def _foreign(name: str, recipe: Recipe, transport: str, drops: bool = False) -> Subject:
-    shared = ["--transport", transport]
-    provide = [str(recipe.binary), "tunnel-listen", *shared]
-    consume = [str(recipe.binary), "tunnel-dial", *shared]
-    opened = functools.partial(_peers, provide, consume)
-    is_far = opened if transport == "noise" else None
-    return Subject(name, opened, functools.partial(built, recipe), drops, is_far)
+    ends = functools.partial(foreign_ends, recipe, transport)
+    return _libp2p(name, ends, transport == "noise", functools.partial(built, recipe), drops)
+
+
+def _libp2p(
+    name: str,
+    ends: Callable[..., Ends],
+    is_far: bool,
+    missing: Callable[[], str | None],
+    drops: bool = False,
+) -> Subject:
+    opened = ends().open
+    return Subject(name, opened, missing, drops, opened if is_far else None, ends)
 
 
 def built(recipe: Recipe) -> str | None:
@@ -130,14 +111,14 @@ def _socat(target: str, _folder: Path) -> Iterator[Tunnel]:
 
 @contextmanager
 def _direct(target: str, _folder: Path, seconds: float = 0.0) -> Iterator[Tunnel]:
-    with _delayed(target, seconds) as place:
+    with delayed(target, seconds) as place:
         yield Tunnel(place, ())
 
 
-PT = _pt("pt", "tcp", "tcp/0")
-PT_QUIC = _pt("pt, QUIC", "quic", "udp/0/quic-v1")
+PT = _pt("pt", "tcp")
+PT_QUIC = _pt("pt, QUIC", "quic")
 # As on systems whose sockets take and give one datagram at a time.
-PT_QUIC_UNBATCHED = _pt("pt, QUIC, unbatched", "quic", "udp/0/quic-v1", (sys.executable, "-c", _UNBATCHED))
+PT_QUIC_UNBATCHED = _pt("pt, QUIC, unbatched", "quic", (sys.executable, "-c", _UNBATCHED))
 GO_NOISE = _foreign("Go, Noise", GO, "noise")
 GO_TLS = _foreign("Go, TLS", GO, "tls")
 GO_QUIC = _foreign("Go, QUIC", GO, "quic")
@@ -151,9 +132,13 @@ SSH_GCM = Subject(
     functools.partial(_installed, *_SSH_TOOLS),
 )
 SOCAT = Subject("socat, two hops", _socat, functools.partial(_installed, "socat"))
+RATHOLE = Subject("rathole, Noise", rivals.rathole, functools.partial(_installed, "rathole"))
+BORE = Subject("bore, unencrypted", rivals.bore, functools.partial(_installed, "bore"))
+DUMBPIPE = Subject("dumbpipe", rivals.dumbpipe, functools.partial(_installed, "dumbpipe"))
 DIRECT = Subject("direct TCP", _direct, open_far=_direct)
 
-TCP = (PT, GO_NOISE, GO_TLS, RUST_NOISE, SSH, SSH_GCM, SOCAT, DIRECT)
+TCP = (PT, GO_NOISE, GO_TLS, RUST_NOISE, RATHOLE, SSH, SSH_GCM, BORE, SOCAT, DIRECT)
 QUIC = (PT_QUIC, PT_QUIC_UNBATCHED, GO_QUIC, RUST_QUIC)
 ALL = (*TCP, *QUIC)
+PUBLIC = (DUMBPIPE,)  # they call at machines of others, so they are measured only when that is asked for
 QUICK = (PT, GO_NOISE, DIRECT)

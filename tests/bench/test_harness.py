@@ -198,7 +198,7 @@ def test_writes_figures_ratios_and_gaps() -> None:
     figures.add("direct", {_SEND: 3456.0}, is_disturbed=True)
     page = report.page(figures, [PT.name, GO_NOISE.name, "direct"], {"socat": "not installed"}, 3, 64)
     assert "| pt        |          1,234 |" in page
-    assert "| direct |    3 |" in page
+    assert "| direct | 3.00 |" in page
     assert "| direct    |         ~3,456 |" in page
     assert "| Go, Noise    |       **1.23** |" in page
     assert "| direct       |          ~0.36 |" in page

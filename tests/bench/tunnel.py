@@ -19,10 +19,12 @@ class Tunnel:
     Attributes:
         address: host:port.
         pids: processes that count, with their descendants, for what the tunnel uses.
+        entering: words before a client's command, which then runs where the tunnel begins.
     """
 
     address: str
     pids: tuple[int, ...]
+    entering: tuple[str, ...] = ()
 
     def connect(self) -> socket.socket:
         """Open a connection through the tunnel and see one byte come back."""

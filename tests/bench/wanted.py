@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.bench.figures import Figures
+from tests.bench.lossy import LINES
 from tests.bench.subjects import (
     DIRECT,
     GO_NOISE,
@@ -22,14 +23,15 @@ from tests.bench.workloads import (
     DEMO,
     ECHO_P50,
     ECHO_P99,
-    FAR,
     HELP_START,
     IDLE,
     MANY,
+    NEAREST,
     STALLED,
     TUNNELS,
     Metric,
     Unit,
+    away,
 )
 
 _BULK = tuple(f"{mode}, {streams}" for streams in ("1 stream", "8 streams") for mode in ("send", "recv"))
@@ -90,6 +92,29 @@ class Within:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class AsGood:
+    """A bound on the ratio of one figure of `pt` to another of its own; at least so much."""
+
+    metric: Metric
+    other: Metric
+    bound: float
+
+    def verdict(self, figures: Figures) -> Verdict | None:
+        """Judge a run; None if either was not measured."""
+        value, base = (figures.median(PT.name, metric) for metric in (self.metric, self.other))
+        if value is None or not base:
+            return None
+        is_certain = all(figures.is_trusted(PT.name, metric) for metric in (self.metric, self.other))
+        is_kept = value / base >= self.bound
+        words = ("yes" if is_kept else "NO") if is_certain else "who knows"
+        what = f"{self.metric.name}, {self.metric.unit.label}: {value / base:.2f} x {self.other.name}"
+        return Verdict(is_certain, is_kept, f"{what}; at least {self.bound:.2f} wanted: {words}")
+
+
+Bound = Wanted | Within | AsGood
+
+
 def _against_go(bulk: float, cpu: float, echo: float) -> tuple[Wanted, ...]:
     return (
         *(Wanted(Metric(name, Unit.MB_PER_S), GO_NOISE.name, bulk) for name in _BULK),
@@ -111,16 +136,26 @@ def _beside_others() -> Iterator[Wanted]:
     for name in _BULK[:2]:
         for rival, bound in ((GO_TLS, 1.3), (SSH, 1.5), (SSH_GCM, 1.0), (SOCAT, 0.65)):
             yield Wanted(Metric(name, Unit.MB_PER_S), rival.name, bound)
-        yield Wanted(Metric(name + FAR, Unit.MB_PER_S), GO_NOISE.name, 1.2)
+        yield Wanted(Metric(name + away(NEAREST), Unit.MB_PER_S), GO_NOISE.name, 1.2)
         mode = name.partition(",")[0]
         yield Wanted(Metric(f"echo p50 beside {mode}", Unit.MICROSECONDS), GO_NOISE.name, 1.0)
     yield Wanted(ECHO_P99, GO_NOISE.name, 1.0)
     for parallel in (1, 16):
         yield Wanted(Metric(f"tunnels, {parallel} at a time", Unit.PER_S), GO_NOISE.name, 1.0)
-    yield Wanted(Metric(f"tunnels, 1 at a time{FAR}", Unit.PER_S), DIRECT.name, 0.95)
+    yield Wanted(Metric(f"tunnels, 1 at a time{away(NEAREST)}", Unit.PER_S), DIRECT.name, 0.95)
 
 
-def _alone() -> Iterator[Within]:
+def _on_lossy_lines() -> Iterator[Wanted]:
+    for line in LINES:
+        ours, rival = line.subjects
+        for name in _BULK[:2]:
+            yield Wanted(Metric(name + line.name, Unit.MB_PER_S), rival.name, 1.0, ours.name)
+
+
+def _alone() -> Iterator[Within | AsGood]:
+    for one, eight in zip(_BULK[:2], _BULK[2:], strict=True):
+        yield AsGood(Metric(eight, Unit.MB_PER_S), Metric(one, Unit.MB_PER_S), 1.0)
+        yield Within(Metric(eight, Unit.SHARES), 2.0)
     for mode in ("send", "recv"):
         yield Within(Metric(f"echo p50 beside {mode}", Unit.MICROSECONDS), 2000)
     yield Within(IDLE, 2 * 70)
@@ -131,15 +166,16 @@ def _alone() -> Iterator[Within]:
     yield Within(DEMO, 5.0)
 
 
-PROMISED: tuple[Wanted | Within, ...] = (
+PROMISED: tuple[Bound, ...] = (
     *_against_go(bulk=1.7, cpu=0.65, echo=1.0),
     *_beside_others(),
+    *_on_lossy_lines(),
     *_alone(),
     *_over_quic(),
 )
 GUARDED = _against_go(bulk=0.7, cpu=1.1, echo=3.0)
 
 
-def verdicts(wanted: tuple[Wanted | Within, ...], figures: Figures) -> list[Verdict]:
+def verdicts(wanted: tuple[Bound, ...], figures: Figures) -> list[Verdict]:
     """Judge all bounds whose metrics were measured."""
     return [verdict for one in wanted if (verdict := one.verdict(figures))]

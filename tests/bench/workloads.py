@@ -5,7 +5,7 @@ bulk transfer compares the bytes that were counted at both ends; the random byte
 than most tunnels, so they come before the measurement.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -25,6 +25,7 @@ class Unit(Enum):
     CPU_MICROSECONDS = ("CPU µs", 0, False, False)
     MIB = ("MiB", 0, False, False)
     SECONDS = ("s", 2, False, True)
+    SHARES = ("largest ÷ smallest share", 2, False, True)
 
     def __init__(self, label: str, digits: int, more_is_better: bool, is_of_the_clock: bool) -> None:
         self.label = label
@@ -71,10 +72,11 @@ class Workload:
 
 def _bulk(mode: str, streams: int, mib: int, where: str = "") -> Workload:
     name = f"{mode}, {streams} stream{'s' if streams > 1 else ''}{where}"
+    shares = (("share", Metric(name, Unit.SHARES)),) if streams > 1 else ()
     return Workload(
         name,
         ("--mode", mode, "--mib", str(mib), "--c", str(streams)),
-        (("mb_per_s", Metric(name, Unit.MB_PER_S)),),
+        (("mb_per_s", Metric(name, Unit.MB_PER_S)), *shares),
         Metric(name, Unit.CPU_S_PER_GIB),
         mib / 1024,
     )
@@ -126,8 +128,17 @@ TUNNELS = Metric("tunnels, 16 at a time", Unit.PER_S)
 HELP_START, BIND_START, DEMO = (
     Metric(name, Unit.SECONDS) for name in ("pt --help", "pt bind until it listens", "pt demo")
 )
-FAR = ", 20 ms away"  # round trip
-FAR_SECONDS = 0.01  # each way
+NEAREST = 20  # ms there and back, of the shortest distance
+
+
+def away(milliseconds: int) -> str:
+    """Return the end of the names of metrics at a distance, there and back; nothing for none."""
+    return f", {milliseconds} ms away" if milliseconds else ""
+
+
+def received(milliseconds: int) -> Metric:
+    """Return what stands for throughput at a distance."""
+    return Metric(f"recv, 1 stream{away(milliseconds)}", Unit.MB_PER_S)
 
 
 def full(mib: int) -> tuple[Workload, ...]:
@@ -139,7 +150,18 @@ def full(mib: int) -> tuple[Workload, ...]:
 
 def far(mib: int) -> tuple[Workload, ...]:
     """Return what is measured through a line that takes its time."""
-    return (_bulk("send", 1, mib, FAR), _bulk("recv", 1, mib, FAR), _tunnels(40, 1, FAR))
+    where = away(NEAREST)
+    return (_bulk("send", 1, mib, where), _bulk("recv", 1, mib, where), _tunnels(40, 1, where))
+
+
+def away_only(mib: int, milliseconds: int) -> tuple[Workload, ...]:
+    """Return what tells throughput at a distance."""
+    return (replace(_bulk("recv", 1, mib, away(milliseconds)), cpu=None),)
+
+
+def lossy(mib: int, where: str) -> tuple[Workload, ...]:
+    """Return what is measured on a line that loses packets."""
+    return tuple(replace(_bulk(mode, 1, mib, where), cpu=None) for mode in ("send", "recv"))
 
 
 def quick(mib: int) -> tuple[Workload, ...]:

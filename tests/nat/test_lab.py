@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.nat.lab.kinds import KINDS, Kind, LabError, Nat
+from tests.nat.lab.kinds import KINDS, Kind, LabError, Nat, Public
 from tests.nat.lab.lab import Lab
 from tests.nat.lab.probes import (
     BLOCKED,
@@ -156,6 +156,19 @@ def test_delay_and_loss_change_while_the_lab_runs() -> None:
         assert classify_udp(alice, relay) == EXPECTED["cone"]
         with pytest.raises(LabError):
             lab.link("relay").set_delay(5)
+
+
+def test_every_tenth_packet_is_lost_from_where_one_says() -> None:
+    """The same ones in each run: a benchmark's rivals lose alike."""
+    with Lab({}, {"relay": Public(), "other": Public(delay_ms=1)}) as lab:
+        relay, other = lab.host("relay"), lab.host("other")
+        with bound(relay, UDP, ip=relay.ip) as server, bound(other, UDP) as client:
+            for first in (3, 7):
+                lab.link("other").lose_every(10, first)
+                for number in range(30):
+                    client.sendto(bytes([number]), server.getsockname())
+                arrived = [server.recv(10)[0] for _ in range(27)]
+                assert arrived == [number for number in range(30) if number % 10 != first]
 
 
 def _round_trip(lab: Lab) -> float:

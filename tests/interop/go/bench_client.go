@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -27,9 +28,9 @@ func benchClient(arguments []string) {
 	bytesEach := int64(*mib) << 20 / int64(*parallel)
 	switch *mode {
 	case "send":
-		benchBulk(*mode, *parallel, bytesEach, func() error { return benchSend(*address, bytesEach, *verify) })
+		benchBulk(*mode, *parallel, bytesEach, func(s *benchShare) error { return benchSend(*address, bytesEach, *verify, s) })
 	case "recv":
-		benchBulk(*mode, *parallel, bytesEach, func() error { return benchReceive(*address, bytesEach, *verify) })
+		benchBulk(*mode, *parallel, bytesEach, func(s *benchShare) error { return benchReceive(*address, bytesEach, *verify, s) })
 	case "latency":
 		benchLatency(*address, *n)
 	case "connections":
@@ -45,20 +46,28 @@ func dialBench(address string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-func benchBulk(mode string, parallel int, bytesEach int64, work func() error) {
+// benchBulk runs all streams to their ends; how even their shares were shows at the moment when the first one ends.
+func benchBulk(mode string, parallel int, bytesEach int64, work func(*benchShare) error) {
 	began := time.Now()
 	results := make(chan error, parallel)
-	for range parallel {
-		go func() { results <- work() }()
+	shares := make([]benchShare, parallel)
+	var first sync.Once
+	var share float64
+	for i := range shares {
+		go func() {
+			err := work(&shares[i])
+			first.Do(func() { share = largestBySmallest(shares) })
+			results <- err
+		}()
 	}
 	for range parallel {
 		must(<-results)
 	}
 	total, seconds := float64(bytesEach)*float64(parallel), time.Since(began).Seconds()
-	emit(mode, fields{"bytes": int64(total), "seconds": seconds, "mb_per_s": total / 1e6 / seconds, "parallel": parallel})
+	emit(mode, fields{"bytes": int64(total), "seconds": seconds, "mb_per_s": total / 1e6 / seconds, "parallel": parallel, "share": share})
 }
 
-func benchSend(address string, count int64, verify bool) error {
+func benchSend(address string, count int64, verify bool, share *benchShare) error {
 	c := dialBench(address)
 	defer c.Close()
 	mode, from, digest := byte(sink), io.LimitReader(zeros{}, count), sha256.New()
@@ -68,7 +77,7 @@ func benchSend(address string, count int64, verify bool) error {
 	if _, err := c.Write([]byte{mode}); err != nil {
 		return err
 	}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{c}, from, make([]byte, benchBuffer)); err != nil {
+	if _, err := io.CopyBuffer(share.of(c), from, make([]byte, benchBuffer)); err != nil {
 		return err
 	}
 	if err := c.CloseWrite(); err != nil {
@@ -84,7 +93,7 @@ func benchSend(address string, count int64, verify bool) error {
 	return nil
 }
 
-func benchReceive(address string, count int64, verify bool) error {
+func benchReceive(address string, count int64, verify bool, share *benchShare) error {
 	c := dialBench(address)
 	defer c.Close()
 	mode, digest := byte(source), sha256.New()
@@ -95,7 +104,7 @@ func benchReceive(address string, count int64, verify bool) error {
 	if _, err := c.Write(binary.BigEndian.AppendUint64([]byte{mode}, uint64(count))); err != nil {
 		return err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{to}, io.LimitReader(c, count), make([]byte, benchBuffer))
+	n, err := io.CopyBuffer(share.of(to), io.LimitReader(c, count), make([]byte, benchBuffer))
 	if err != nil || n != count {
 		return errors.Join(err, errDigest)
 	}

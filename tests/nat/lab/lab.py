@@ -12,6 +12,7 @@ with the same addresses.
 import atexit
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,8 +25,9 @@ from tests.nat.lab.kinds import LOOKALIKES, SINKS, Kind, Nat, Plan, Public
 from tests.nat.lab.layout import Layout
 from tests.nat.lab.links import Link
 from tests.nat.lab.machines import Machine, Router
+from tests.nat.lab.namespaces import TOOLS
 from tests.nat.lab.readiness import wait_echoes, wait_links
-from tests.tools import lack, need
+from tests.tools import lack
 
 PUBLIC = {"relay": Public()}
 
@@ -93,18 +95,24 @@ class Lab:
             self._keeper.close()
         remains.remove(self.prefix)
 
-    def _require(self) -> None:
-        if os.geteuid():
-            lack("the NAT laboratory needs root")
-        for tool in ("ip", "nft", "nsenter", "conntrack"):
-            need(tool)
+    def lacking(self) -> str | None:
+        """Tell why this lab can't be built on this machine, or None."""
         wires = [*self.nats.values(), *self.public.values()]
-        if any(wire.rate for wire in wires):
-            need("tc")
-        if any(nat.upnp for nat in self.nats.values()):
-            need("miniupnpd")
+        tools = ["ip", "nft", "nsenter", "conntrack"]
+        tools += ["tc"] if any(wire.rate for wire in wires) else []
+        tools += ["miniupnpd"] if any(nat.upnp for nat in self.nats.values()) else []
+        if os.geteuid():
+            return "the NAT laboratory needs root"
+        for tool in tools:
+            if not shutil.which(tool, path=TOOLS):
+                return f"{tool} is not installed"
         if any(wire.delayed for wire in wires) and not Path("/dev/net/tun").exists():
-            lack("/dev/net/tun is missing")
+            return "/dev/net/tun is missing"
+        return None
+
+    def _require(self) -> None:
+        if reason := self.lacking():
+            lack(reason)
 
     def _build(self) -> None:
         self.layout.name(self.nats, self.public)

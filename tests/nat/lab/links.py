@@ -40,6 +40,10 @@ class Link:
         """Lose packets in each direction; on a link without delay they are up to 64 KiB long, and rare."""
         nft(rules.loss(f"loss{self.number}", self.core_device, probability), self.core)
 
+    def lose_every(self, packets: int, first: int = 0) -> None:
+        """Lose one of so many packets in each direction, the first after so many others: the same in each run."""
+        nft(rules.every(f"loss{self.number}", self.core_device, packets, first), self.core)
+
     def _limit(self, up: str, down: str) -> None:
         for namespace, device, rate in (
             (self.namespace, self.device, up),

@@ -30,7 +30,16 @@ def ruleset(nat: Nat) -> str:
 
 def loss(table: str, interface: str, probability: float) -> str:
     """Return the rules that lose packets to and from an interface; they replace the table's earlier ones."""
-    drop = f"numgen random mod 1000000 < {min(round(probability * 1e6), 999999)} drop"
+    return _losing(table, interface, f"random mod 1000000 < {min(round(probability * 1e6), 999999)}")
+
+
+def every(table: str, interface: str, packets: int, first: int) -> str:
+    """Return the rules that lose one of so many packets in each direction, counted from now on; likewise."""
+    return _losing(table, interface, f"inc mod {packets} == {first}")
+
+
+def _losing(table: str, interface: str, number: str) -> str:
+    drop = f"numgen {number} drop"
     lines = [
         f"table inet {table}",
         f"delete table inet {table}",

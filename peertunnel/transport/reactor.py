@@ -205,8 +205,8 @@ class Reactor:
             self._is_handling = False
             if self._flushers:
                 self._flush()
-            while self._afterwards:
-                self._afterwards.popleft()()
+            if self._afterwards:
+                self._do_the_rest()
             if self._must_yield:
                 return False
             now = perf_counter()
@@ -226,6 +226,13 @@ class Reactor:
         events = events or poll(LINGER, _MAX_EVENTS)
         self._is_brisk = bool(events) and perf_counter() - began < AWAKE
         return events
+
+    def _do_the_rest(self) -> None:
+        while self._afterwards:
+            try:
+                self._afterwards.popleft()()
+            except Exception:  # noqa: BLE001  a task boundary, as in Registration.handle
+                _log.exception("what comes after the data path's work failed")
 
     def _flush(self) -> None:
         flushers, self._flushers = self._flushers, []

@@ -6,6 +6,19 @@ from collections import Counter
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests of a thousand streams take longer than CI can wait."""
+    text = "how long each test of a thousand streams runs (default: 5)"
+    parser.addoption("--soak", type=float, default=5.0, metavar="SECONDS", help=text)
+    parser.addoption("--seed", type=int, help="what decides in tests of a thousand streams (default: chance)")
+
+
+@pytest.fixture
+def soak_seconds(request: pytest.FixtureRequest) -> float:
+    """How long a test of a thousand streams runs."""
+    return float(request.config.getoption("--soak"))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print a line for each reason why tests were skipped."""
     skipped = terminalreporter.stats.get("skipped", [])

@@ -209,8 +209,8 @@ def test_writes_figures_ratios_and_gaps() -> None:
 def test_each_part_of_the_page_is_written_by_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "page"
     path.write_text("# All\n\nours\n")
-    first, last = PARTS
-    for heading in (last, first, first, last):
+    first, *_, last = PARTS
+    for heading in (*PARTS[::-1], first, last):
         put(heading, f"{heading}\n\n{len(heading)} figures\n", path)
     written = path.read_text()
     assert written.startswith("# All\n\nours\n\n")

@@ -26,6 +26,9 @@ AT_ONCE = 1000  # streams, half of them opened by either end
 _ABORTS = 0.15  # of all ways are aborted instead of ended
 _PAUSES = 0.2  # of all pieces are followed by a pause
 _PAUSE = 0.2  # seconds at most
+_LATE = 2.0  # seconds at most until a stream that came is joined: its end may be there before
+_NARROWS = 0.5  # of all sockets take only little at a time
+_NARROW = 32 * 1024  # bytes
 _SIZES = (1, 1, 1, 100, 5_000, 70_000, 70_000, 400_000)  # bytes of a piece at most
 _FLOWING = 16 * 1024 * 1024  # bytes of all streams after which the connection may be cut
 _NUMBER = 4  # bytes that tell the far end which stream it is
@@ -134,7 +137,7 @@ class Crowd:
 
     async def _answer(self, stream: MuxedStream, sock: trio.SocketStream | None) -> None:
         if sock is None:
-            await trio.sleep(self._random.random() * _PAUSE)
+            await trio.sleep(self._random.random() * _LATE)
             sock = self._joined(stream)
         number = b""
         try:
@@ -148,9 +151,15 @@ class Crowd:
         await self._talk(self._talks[int.from_bytes(number)], 1, sock)
 
     def _joined(self, stream: MuxedStream) -> trio.SocketStream:
-        """Join a stream to a connection of which the other end is returned."""
-        far = socket.create_connection(self._listener.getsockname())
+        """Join a stream to a connection of which the other end is returned; many take little at a time."""
+        is_narrow = self._random.random() < _NARROWS
+        far = socket.socket()
+        if is_narrow:
+            far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _NARROW)
+        far.connect(self._listener.getsockname())
         near, _ = self._listener.accept()
+        if is_narrow:
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NARROW)
         near.setblocking(False)
         stream.attach(near, _ignore)
         return trio.SocketStream(trio.socket.from_stdlib_socket(far))

@@ -91,6 +91,10 @@ class MuxedConnection(ABC):
     def send(self, stream_id: int, data: Buffer) -> None:
         """Send a copy of `data`, within the stream's window."""
 
+    def answer_window(self, stream_id: int) -> int:
+        """Return how many bytes may be sent on a stream of which the protocol is still being settled."""
+        return self.send_window(stream_id)
+
     @abstractmethod
     def batch_views(self, size: int) -> Sequence[memoryview]:
         """Return the memory in which `send_batch` wants its payload, for up to `size` bytes."""

@@ -134,7 +134,7 @@ class MuxedStream:
                 agreed = negotiation.agreed is True
             else:
                 answer, rest = negotiation.receive(data)
-                if len(answer) > self.muxed_conn.send_window(self.stream_id):
+                if len(answer) > self.muxed_conn.answer_window(self.stream_id):
                     self._fail(End.PEER_RESET)  # the peer has aborted the stream meanwhile, or leaves no room
                     return
                 if answer:

@@ -24,6 +24,7 @@ from peertunnel.errors import NotFound
 from peertunnel.host import Host, HostError, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.certificate import issue
+from peertunnel.protocols.multistream import Initiator
 from peertunnel.streams import End
 from peertunnel.transport import quic
 from peertunnel.transport.connection import MuxedConnection
@@ -141,6 +142,28 @@ async def test_a_reader_that_stops_holds_its_writer_back_and_nobody_else() -> No
             received = 0
             while received < sent:
                 received += len(await server.read())
+
+
+async def test_a_protocol_is_settled_piece_by_piece_although_nothing_can_be_sent() -> None:
+    """Other streams have used up what the engine holds, and the peer's proposal came in two datagrams."""
+    proposal, arrived = Initiator(PROTOCOL), list[MuxedStream]()
+    hello = proposal.hello()
+    async with hosts() as (server, client, near):
+        server.serve(PROTOCOL, arrived.append)
+        client.serve(PROTOCOL, lambda stream: None)
+        (far,) = server.connections(client.peer_id)
+        bulk = [await far.open_tunnel(PROTOCOL) for _ in range(2)]
+        proposing = await near._open(proposal)
+        near.send(proposing.stream_id, hello[:5])
+        await until(lambda: proposing.stream_id in far._streams)
+        for stream in bulk:
+            while far.send_window(stream.stream_id):
+                far.send(stream.stream_id, bytes(BATCH))
+        for piece in (hello[5:25], hello[25:]):
+            far._streams[proposing.stream_id].on_data([memoryview(piece)], len(piece))
+        assert far.send_window(proposing.stream_id) == 0
+        assert [stream.protocol for stream in arrived] == [PROTOCOL]
+        await until(lambda: proposal.agreed)
 
 
 async def test_what_was_sent_before_a_close_arrives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,11 @@ class QuicConnection(MuxedConnection):
         flow = self._flows.get(stream_id)
         return 0 if flow is None or flow.is_full or flow.is_over else BATCH
 
+    def answer_window(self, stream_id: int) -> int:
+        """Return how many bytes of an answer may be sent: where the engine takes none, they wait here, in order."""
+        flow = self._flows.get(stream_id)
+        return 0 if flow is None or flow.is_over else BATCH - len(flow.unsent)
+
     def batch_views(self, size: int) -> Sequence[memoryview]:
         """Return the memory in which `send_batch` wants its payload, for up to `size` bytes."""
         return [buffers.batch[: min(size, BATCH)]]
@@ -211,7 +216,7 @@ class QuicConnection(MuxedConnection):
         """Send a copy of `data`, within the stream's window."""
         flow = self._flows.get(stream_id)
         if flow is not None and not flow.is_over:
-            self._write(flow, data)
+            self._write(flow, flow.unsent + data if flow.is_full else data)
             self._endpoint.flush()
 
     def _write(self, flow: _Flow, data: Buffer) -> None:

@@ -31,9 +31,7 @@ from peertunnel.protocols.yamux.keepalive import Keepalive
 from peertunnel.protocols.yamux.window import INITIAL_WINDOW, Growth, ReceiveWindow
 
 MAX_STREAMS = 1024  # open streams that a peer may have with us; go-yamux: 1000, rust-yamux: 512
-FEW_STREAMS = (
-    400  # of both ends that any peer bears; rust-yamux ends a session at 512, and forgets later than we do
-)
+FEW_STREAMS = 400  # of both ends that any peer bears; rust-yamux ends at 512, and forgets later than we do
 MAX_UNACKNOWLEDGED = 256  # streams of ours without the peer's ACK; the accept backlog of go- and rust-yamux
 MAX_PAYLOAD = 65_507  # bytes of a data frame, so that with its header it fills one Noise record
 MAX_REPLIES = 1024 * 1024  # bytes of answers that a peer may leave unread before it counts as hostile
@@ -131,7 +129,7 @@ class Session:
         if version != VERSION or flags & ~_ANY_FLAG:
             raise RemoteProtocolError(f"a yamux frame has version {version} and flags {flags:#x}")
         if kind == _DATA:
-            self._data(self._stream(flags, stream_id, now, events), flags, length, events)
+            self._data(self._stream(flags, stream_id, now, events), flags, length, now, events)
         elif kind == _WINDOW_UPDATE:
             self._window_update(self._stream(flags, stream_id, now, events), flags, length, events)
         elif kind == _PING:
@@ -171,7 +169,7 @@ class Session:
         events.append(StreamOpened(stream_id))
         return stream
 
-    def _data(self, stream: _Stream | None, flags: int, length: int, events: list[Event]) -> None:
+    def _data(self, stream: _Stream | None, flags: int, length: int, now: float, events: list[Event]) -> None:
         if stream is not None and stream.peer_finished and length:
             # A Write that races a Close in go-yamux puts data behind the FIN: no reason to lose the whole session.
             self.send_reset(stream.id)
@@ -180,7 +178,7 @@ class Session:
         if stream is not None and length:
             if length > stream.receive_window.left:
                 raise RemoteProtocolError(f"the peer overran the window of stream {stream.id}")
-            stream.receive_window.left -= length
+            stream.receive_window.take(length, now)
         self._left, self._current, self._flags = length, stream, flags
         if stream is not None and not length:
             self._end_of_frame(stream, flags, events)
@@ -213,7 +211,7 @@ class Session:
             return
         round_trip = self._keepalive.answered(value, now)
         if round_trip is not None:
-            self._growth.round_trip = round_trip
+            self._growth.measured(round_trip)
             events.append(PingAnswered(round_trip))
 
     # -- sending --------------------------------------------------------------------------------------------------
@@ -353,6 +351,10 @@ class Session:
     def awaits_pong(self) -> bool:
         """Whether a ping of ours is unanswered."""
         return self._keepalive.is_waiting
+
+    def expects_messages(self, now: float) -> bool:
+        """Return whether messages come on one of the streams, which should not wait for long behind bulk."""
+        return now < self._growth.messages_until
 
     @property
     def has_outgoing(self) -> bool:

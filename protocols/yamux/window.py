@@ -3,20 +3,51 @@
 Every stream starts with the 256 KiB of the yamux spec. A window that is consumed so fast that it limits the sender
 doubles, up to 16 MiB, as long as the growth of all windows of a connection stays under one cap: memory is then
 bounded by (streams x 256 KiB) + cap, whatever the peer does.
+
+What a sender may have in flight is also what a small message of another stream stands behind. While messages come on
+one of a connection's streams no window of the others is used beyond a ceiling, and it is opened in smaller steps.
 """
+
+from collections import deque
+from math import inf
 
 INITIAL_WINDOW = 256 * 1024  # bytes; fixed by the yamux spec
 MAX_WINDOW = 16 * 1024 * 1024  # bytes; go-yamux and rust-yamux stop here too
 MEMORY_CAP = 32 * 1024 * 1024  # bytes of growth for all windows of a connection: two full windows
+CEILING = (
+    1024 * 1024
+)  # bytes in flight beside messages; measured: less lets the bulk starve, more the messages wait
+CEILING_RATE = (
+    512 * 1024 * 1024
+)  # bytes/s that the ceiling lets pass at any round trip: more than most lines have
+MESSAGE = 4096  # bytes of the longest frame that counts as a message
+MESSAGES = (
+    8  # messages in a row that make a stream interactive: bulk has fewer in front of it, and none in between
+)
+HOLD = 0.1  # seconds behind a message in which the next one is expected: echoes come at ten times that rate
+_STEPS = 4  # updates for each ceiling: halves would leave the sender idle
 _MIN_ROUND_TRIP = 0.001  # seconds; on loopback scheduling, not the wire, spaces the updates
+_ROUND_TRIPS = 6  # measurements, a minute; the ceiling goes by the smallest, others have stood behind bulk
 
 
 class Growth:
-    """The growth that all receive windows of one connection share."""
+    """What all receive windows of one connection share: the growth, and the ceiling beside messages.
+
+    Attributes:
+        ceiling: bytes that a sender may have in flight beside messages.
+        messages_until: seconds; until then messages of some stream are expected.
+    """
 
     def __init__(self, cap: int = MEMORY_CAP) -> None:
-        self.round_trip: float | None = None  # seconds; None until the first ping is answered
+        self.ceiling = MAX_WINDOW
+        self.messages_until = -inf
         self._left = cap
+        self._round_trips: deque[float] = deque(maxlen=_ROUND_TRIPS)
+
+    def measured(self, round_trip: float) -> None:
+        """Take a round trip (seconds) into account."""
+        self._round_trips.append(round_trip)
+        self.ceiling = max(CEILING, int(CEILING_RATE * min(self._round_trips)))
 
     def claim(self, window: int, elapsed: float) -> int:
         """Return by how many bytes to grow a window of which half was consumed in `elapsed` seconds.
@@ -25,7 +56,7 @@ class Growth:
         under two round trips means that it may well be waiting for us. Before the first answered ping less than one
         round trip has passed, which is always such a case.
         """
-        if self.round_trip is not None and elapsed > 2 * max(self.round_trip, _MIN_ROUND_TRIP):
+        if self._round_trips and elapsed > 2 * max(self._round_trips[-1], _MIN_ROUND_TRIP):
             return 0
         growth = min(window, MAX_WINDOW - window, self._left)
         self._left -= growth
@@ -44,25 +75,48 @@ class ReceiveWindow:
         size: bytes that the peer may send in all before we have consumed any.
     """
 
-    __slots__ = ("_consumed", "_growth", "_updated", "left", "size")
+    __slots__ = ("_consumed", "_growth", "_messages", "_updated", "left", "size")
 
     def __init__(self, growth: Growth, now: float) -> None:
         self.left = INITIAL_WINDOW
         self.size = INITIAL_WINDOW
         self._growth = growth
         self._consumed = 0
+        self._messages = 0  # in a row, up to now
         self._updated = now
+
+    def take(self, size: int, now: float) -> None:
+        """Note that a frame of `size` bytes, at most `left`, has begun."""
+        self.left -= size
+        if size > MESSAGE:
+            self._messages = 0
+        elif self._messages < MESSAGES:
+            self._messages += 1
+        else:
+            self._growth.messages_until = now + HOLD
 
     def consume(self, size: int, now: float) -> int:
         """Note that `size` bytes were consumed; return how many bytes to grant the peer now, mostly 0."""
         self._consumed += size
+        growth = self._growth
+        if now < growth.messages_until and growth.ceiling < self.size:
+            return self._open_up_to(growth.ceiling, now)
         if self._consumed * 2 < self.size:  # updates at half the window keep the sender moving
             return 0
-        grown = self._growth.claim(self.size, now - self._updated)
+        grown = growth.claim(self.size, now - self._updated)
         granted = self._consumed + grown
         self.size += grown
         self.left += granted
         self._consumed = 0
+        self._updated = now
+        return granted
+
+    def _open_up_to(self, ceiling: int, now: float) -> int:
+        granted = self._consumed - (self.size - ceiling)
+        if granted * _STEPS < ceiling:
+            return 0
+        self.left += granted
+        self._consumed -= granted
         self._updated = now
         return granted
 

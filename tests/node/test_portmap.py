@@ -1,6 +1,7 @@
 """Routers that are odd or hostile, on loopback addresses; tests/nat has real ones."""
 
 import ipaddress
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -19,7 +20,10 @@ from peertunnel.protocols.portmap import PORT
 from peertunnel.protocols.portmap.xml import Element
 from tests.node.igd_server import IgdServer, connected, fault, http, ok, running_igd
 
-ROUTER, OWN = "127.0.77.1", "127.0.77.2"  # of our own, so that nobody else on this machine is in the way
+# Of our own, so that nobody else on this machine is in the way, and no other run of these tests.
+ROUTER, OWN, ELSEWHERE = (
+    f"127.{77 + number}.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 1}" for number in range(3)
+)
 GATEWAY = Gateway(ipaddress.IPv4Address(ROUTER), ipaddress.IPv4Address(OWN))
 TCP = Listener("tcp", 4001)
 OUTSIDE = ipaddress.IPv4Address("1.2.4.1")
@@ -100,8 +104,8 @@ async def test_pages_without_end_are_not_read_to_the_end(page: bytes, why_not: s
 
 
 async def test_nobody_makes_us_call_another_machine() -> None:
-    async with running_igd(IgdServer("127.0.77.3")) as victim:
-        there = "http://127.0.77.3:1/desc.xml"
+    async with running_igd(IgdServer(ELSEWHERE)) as victim:
+        there = f"http://{ELSEWHERE}:1/desc.xml"
         async with running_igd(IgdServer(ROUTER, location=there)):
             with pytest.raises(NoAnswer, match="no answer"):
                 await UpnpRouter.find(GATEWAY)

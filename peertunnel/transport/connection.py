@@ -97,7 +97,7 @@ class MuxedConnection(ABC):
 
     @abstractmethod
     def batch_views(self, size: int) -> Sequence[memoryview]:
-        """Return the memory in which `send_batch` wants its payload, for up to `size` bytes."""
+        """Return the memory in which `send_batch` wants its payload, for `size` bytes or, for now, fewer."""
 
     @abstractmethod
     def send_batch(self, stream_id: int, size: int) -> None:

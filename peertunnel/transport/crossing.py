@@ -157,8 +157,9 @@ class _Side:
         if connection.is_blocked or not window:
             return 0
         most = MAX_PAYLOAD if connection.is_contended else MAX_PAYLOAD * buffers.BATCH_FRAMES
-        size = min(end - start, window, most)
-        buffers.fill(connection.batch_views(size), views, start)
+        slots = connection.batch_views(min(end - start, window, most))
+        size = min(end - start, window, sum(map(len, slots)))
+        buffers.fill(slots, views, start)
         connection.send_batch(stream_id, size)
         self.stream.sent_bytes += size
         self.other.stream.consumed(size)

@@ -170,7 +170,7 @@ class YamuxConnection(MuxedConnection):
         self.flush()
 
     def batch_views(self, size: int) -> Sequence[memoryview]:
-        """Return the memory in which `send_batch` wants its payload, for up to `size` bytes."""
+        """Return the memory in which `send_batch` wants its payload, for `size` bytes or, beside messages, fewer."""
         if size > yamux.MAX_PAYLOAD and self.session.expects_messages(self.now()):
             size = yamux.MAX_PAYLOAD  # a message waits until a batch is sealed and sent
         return buffers.payload_views(min(size, len(buffers.batch)))

@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.multistream import Initiator
-from peertunnel.protocols.yamux import HEADER_SIZE, INITIAL_WINDOW
+from peertunnel.protocols.yamux import HEADER_SIZE, INITIAL_WINDOW, MAX_PAYLOAD
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import YamuxConnection
@@ -98,6 +98,16 @@ async def test_a_writer_waits_for_a_reader_as_long_as_it_takes(mock_clock: MockC
         mock_clock.autojump_threshold = float("inf")
         assert waiting.cancelled_caught
         assert len(await server.read()) > 0
+
+
+async def test_batches_are_small_while_messages_come() -> None:
+    async with streams() as (client, server):
+        connection = client.muxed_conn
+        assert sum(map(len, connection.batch_views(INITIAL_WINDOW))) == INITIAL_WINDOW
+        with trio.fail_after(PATIENCE):
+            while sum(map(len, connection.batch_views(INITIAL_WINDOW))) != MAX_PAYLOAD:
+                await server.write(b"?")
+                await client.read()
 
 
 async def test_a_window_that_filled_before_the_splice_is_released_by_it() -> None:

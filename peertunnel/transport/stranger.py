@@ -17,7 +17,7 @@ from peertunnel.transport.tcp import SockAddress, connect
 from peertunnel.transport.upgrade import UpgradeError, Upgrader
 
 
-class _Nobody:
+class Nobody:
     """Serves nothing."""
 
     def speaks(self, protocol: str) -> bool:
@@ -41,7 +41,7 @@ class Stranger:
     """
 
     def __init__(self, reactor: Reactor) -> None:
-        self._upgrader = Upgrader(Identity.ephemeral(), reactor, _Nobody())
+        self._upgrader = Upgrader(Identity.ephemeral(), reactor, Nobody())
 
     @asynccontextmanager
     async def at(self, peer_id: ID, target: SockAddress, within: float) -> AsyncIterator[MuxedConnection]:

@@ -93,8 +93,7 @@ class YamuxConnection(MuxedConnection):
                 self._happened(event)
         if views:
             self._hand_over(stream_id, views, size)
-        if self._negotiating:
-            self._mind_negotiations()
+        self._mind_negotiations()
         self.flush()
 
     def _hand_over(self, stream_id: int, views: list[memoryview], size: int) -> None:

@@ -12,26 +12,13 @@ from peertunnel.identity import Identity
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
-from peertunnel.transport.stream import MuxedStream
+from peertunnel.transport.stranger import Nobody
 from peertunnel.transport.tls_security import Tls
 from peertunnel.transport.upgrade import YAMUX, UpgradeError, Upgrader
 from tests.node.pair import PATIENCE
 
 CLIENT, SERVER = Identity.ephemeral(), Identity.ephemeral()
 TLS = "/tls/1.0.0"
-
-
-class Nobody:
-    """Serves nothing."""
-
-    def speaks(self, protocol: str) -> bool:
-        return False
-
-    def offered(self) -> list[str]:
-        return []
-
-    def route(self, stream: MuxedStream) -> None:
-        stream.abort()
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """What happened, as values: logs, --json and the terminal display are readers of this one stream."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
@@ -8,7 +9,7 @@ from peertunnel.errors import PeerTunnelError
 
 Path: TypeAlias = Literal["direct", "punched", "relayed", "none"]
 Verdict: TypeAlias = Literal["ok", "warning", "problem", "unknown"]
-Json: TypeAlias = str | int | float | list[str] | None
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # for one value, as cheap as it gets; not for a dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +19,13 @@ class Event:
     kind: ClassVar[str]
     __match_args__: ClassVar[tuple[str, ...]]
 
-    def to_json(self) -> dict[str, Json]:
+    def to_json(self) -> str:
         """Give the event as a JSON object: its kind first, then its fields under their own names."""
-        found: dict[str, Json] = {"kind": self.kind}
+        fields = [f'{{"kind":"{self.kind}"']
         for name in self.__match_args__:  # its fields, which dataclasses.fields would gather anew each time
             value = getattr(self, name)
-            found[name] = list(value) if isinstance(value, tuple) else value
-        return found
+            fields.append(f'"{name}":{value if type(value) is int else _encode(value)}')
+        return ",".join(fields) + "}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +189,15 @@ Emit: TypeAlias = Callable[[Event], None]
 
 
 class Events:
-    """A fan-out: whatever is emitted reaches every reader, in the order in which they subscribed."""
+    """A fan-out: whatever is emitted reaches every reader, in the order in which they subscribed.
+
+    Attributes:
+        afterwards: does what can wait until bytes at hand have gone; the reactor's, once there is one.
+    """
 
     def __init__(self, *readers: Emit) -> None:
         self._readers = list(readers)
+        self.afterwards: Callable[[Callable[[], None]], None] = lambda work: work()
 
     def subscribe(self, reader: Emit) -> None:
         """Hand every event from now on to reader."""

@@ -1,6 +1,5 @@
 """Readers of the event stream: words for people on stderr, JSON lines for programs on stdout."""
 
-import json
 import os
 import shlex
 import sys
@@ -10,26 +9,34 @@ from typing import TextIO
 from peertunnel.cli.options import Flags
 from peertunnel.cli.results import RESULTS
 from peertunnel.cli.words import sentence, threshold
-from peertunnel.events import Emit, Event, Offered, Ready, Shared
+from peertunnel.events import Emit, Event, Events, Offered, Ready, Shared
 
 Say = Callable[[str], None]
-_encode = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make an encoder for every event
 
 
 class JsonLines:
     """One JSON object a line, written as soon as it happens; docs/json.md lists them.
 
     gone: called when the program that reads them has gone, since nobody else is there to stop us.
+    events: what is read, for when to write: what happens at once is written at once, in one call of the system.
     """
 
-    def __init__(self, stream: TextIO, gone: Callable[[], None]) -> None:
+    def __init__(self, stream: TextIO, gone: Callable[[], None], events: Events | None = None) -> None:
         self._stream = stream
         self._gone = gone
+        self._events = events or Events()
+        self._lines: list[str] = []
 
     def __call__(self, event: Event) -> None:
-        line = _encode(event.to_json()) + "\n"
+        self._lines.append(event.to_json() + "\n")
+        if len(self._lines) == 1:
+            self._events.afterwards(self._write)
+
+    def _write(self) -> None:
+        text = "".join(self._lines)
+        self._lines.clear()
         try:
-            self._stream.write(line)  # in one piece: print would make two calls of the system
+            self._stream.write(text)
             self._stream.flush()
         except OSError:
             _silence(self._stream)
@@ -70,15 +77,20 @@ class Words:
 
 
 def reader(
-    flags: Flags, *, advice: str = "", screen: Say | None = None, gone: Callable[[], None] = lambda: None
+    flags: Flags,
+    *,
+    advice: str = "",
+    screen: Say | None = None,
+    gone: Callable[[], None] = lambda: None,
+    events: Events | None = None,
 ) -> Emit:
     """Give the reader that the flags ask for.
 
-    advice: see Words. screen: says things above a display, if there is one. gone: see JsonLines.
+    advice: see Words. screen: says things above a display, if there is one. gone and events: see JsonLines.
     """
     results = sys.stderr if flags.stdout_is_data else sys.stdout
     if flags.json:
-        return JsonLines(results, gone)
+        return JsonLines(results, gone, events)
     say = screen or printer(sys.stderr)
     result = screen if screen and results.isatty() else printer(results)
     return Words(flags.verbosity, say, result, advice, is_private=sys.stderr.isatty())

@@ -67,6 +67,7 @@ class Session:
             accept_new_key=self.accept_new_key,
         )
         async with open_node(options, self.emit) as node:
+            self.emit.afterwards = node.host.reactor.afterwards
             gc.collect()
             gc.freeze()  # what is loaded by now stays: looking through it takes 16 ms, and a tunnel would feel each
             yield node
@@ -189,7 +190,8 @@ def _reading(
 ) -> Iterator[None]:
     """Let people or programs read the events, with a display, drawn in the nursery, for people at a terminal."""
     if not nursery or flags.json or flags.quiet or flags.stdout_is_data or not sys.stderr.isatty():
-        session.emit.subscribe(output.reader(flags, advice=advice, gone=session.stop.set))
+        reader = output.reader(flags, advice=advice, gone=session.stop.set, events=session.emit)
+        session.emit.subscribe(reader)
         yield
         return
     from peertunnel.cli.progress import Display  # rich takes a while to load

@@ -171,8 +171,8 @@ class Reactor:
             flusher.flush_now()
 
     def afterwards(self, work: Callable[[], None]) -> None:
-        """Do what nobody waits for once all that is ready now has been handled and sent, in the order of the calls."""
-        if self._is_handling:
+        """Do what nobody waits for once nothing is ready any more, or the slice is over; in the order of the calls."""
+        if self._is_handling or self._afterwards:
             self._afterwards.append(work)
         else:
             work()
@@ -197,7 +197,7 @@ class Reactor:
         poll, find = self.selector.poll, self._watched.get
         now = perf_counter()
         end = now + SLICE
-        while events := poll(0, _MAX_EVENTS) or (self._linger(now) if may_linger else []):
+        while events := poll(0, _MAX_EVENTS) or self._idle(now, may_linger):
             self._is_handling = True
             for fd, ready in events:
                 if (registration := find(fd)) is not None:
@@ -205,14 +205,20 @@ class Reactor:
             self._is_handling = False
             if self._flushers:
                 self._flush()
-            if self._afterwards:
-                self._do_the_rest()
-            if self._must_yield:
-                return False
             now = perf_counter()
-            if now >= end:
-                return True
+            if self._must_yield or now >= end:
+                self._do_the_rest()
+                return not self._must_yield
         return False
+
+    def _idle(self, now: float, may_linger: bool) -> list[tuple[int, int]]:
+        """Use the time in which nothing is ready for the rest, and wait for the next events if there are none yet."""
+        if self._afterwards:
+            self._do_the_rest()
+            if events := self.selector.poll(0, _MAX_EVENTS):
+                return events
+            now = perf_counter()
+        return self._linger(now) if may_linger else []
 
     def _linger(self, began: float) -> list[tuple[int, int]]:
         """Wait for the next events: awake at first, where they come quickly, and letting others run meanwhile."""

@@ -184,8 +184,9 @@ def _bind(family: int, address: tuple[Any, ...] | str) -> socket.socket:
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart finds its port free
-        if family != socket.AF_UNIX:  # accepted sockets inherit it: if we are killed, clients see a reset
+        if family != socket.AF_UNIX:  # accepted sockets inherit both: if we are killed, clients see a reset
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 is asked for by name
         listener.bind(address)

@@ -51,6 +51,8 @@ class _Acceptor:
     ) -> None:
         self._reactor = reactor
         self._listener = listener
+        self._family = int(listener.family)  # asked for with each connection it costs as much as to accept one
+        self._name = sockets.local_name(listener) if self._family == socket.AF_UNIX else ""  # who connects has none
         self._handler = handler
         self._warn = warn
         self._last_shortage = -math.inf  # seconds, on trio's clock
@@ -84,11 +86,7 @@ class _Acceptor:
                 self.on_failure(error)
             return
         sock.setblocking(False)
-        if sock.family == socket.AF_UNIX:
-            address = self._listener.getsockname()  # who connects to a unix socket has no name
-        else:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._handler(sock, sockets.name(sock.family, address))
+        self._handler(sock, self._name or sockets.name(self._family, address))
 
     def on_writable(self) -> None:
         """Never asked for."""

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.programs import free_port, program
+from tests.bench.programs import find, free_port, program
+from tests.bench.samples import load_target
 from tests.bench.tunnel import Tunnel
+from tests.nat.lab.kinds import Public
+from tests.nat.lab.lab import Lab
 
 _BORE_PORT = 7835  # its server takes no other
+_LISTEN = ("dumbpipe", "listen-tcp", "--host")
 _KEY = re.compile(r"Key:\s*(\S+)")  # the private one, then the public one
 _SERVER = """\
 [server]
@@ -68,12 +72,24 @@ def bore(target: str, _folder: Path) -> Iterator[Tunnel]:
             yield Tunnel(f"127.0.0.1:{local}", (server.pid, client.pid))
 
 
+def no_dumbpipe() -> str | None:
+    """Tell why dumbpipe can't be measured here, or None."""
+    return _alone().lacking() if find("dumbpipe") else "dumbpipe not installed"
+
+
+def _alone() -> Lab:
+    return Lab({}, {"alone": Public(addresses=1)})
+
+
 @contextmanager
-def dumbpipe(target: str, _folder: Path) -> Iterator[Tunnel]:
-    """Forward a port to the target over QUIC; both ends call at their makers' relays, which can't be turned off."""
-    local = free_port()
-    with program(["dumbpipe", "listen-tcp", "--host", target]) as server:
-        ticket = server.printed(r"dumbpipe connect-tcp (\S+)")
-        with program(["dumbpipe", "connect-tcp", "--addr", f"127.0.0.1:{local}", ticket]) as client:
-            client.wait_for_port(local)
-            yield Tunnel(f"127.0.0.1:{local}", (server.pid, client.pid))
+def dumbpipe(_target: str, _folder: Path) -> Iterator[Tunnel]:
+    """Forward a port over QUIC to a target of its own, all in a network where its makers' relays can't be called."""
+    with _alone() as lab:
+        alone = lab.host("alone")
+        local, entering = free_port(), alone.command()
+        with load_target(entering) as target, program([*entering, *_LISTEN, target]) as server:
+            ticket = server.printed(r"dumbpipe connect-tcp (\S+)")
+            connect = ["dumbpipe", "connect-tcp", "--addr", f"127.0.0.1:{local}", ticket]
+            with program([*entering, *connect]) as client:
+                alone.inside(lambda: client.wait_for_port(local))
+                yield Tunnel(f"127.0.0.1:{local}", (server.pid, client.pid), tuple(entering))

@@ -138,7 +138,8 @@ def _measure_near(
         tunnels: dict[Subject, Tunnel] = {}
         for subject in measured:
             tunnel = opened.enter_context(subject.open(target, folder_of(subject, base)))
-            tunnel.connect().close()
+            if not tunnel.entering:
+                tunnel.connect().close()
             tunnels[subject] = tunnel
             _note_memory(figures, subject, tunnel, peak=False)
         say(" | ".join(subject.name for subject in measured))
@@ -166,8 +167,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.quick:
         mib = options.mib or 128
         return Plan(subjects.QUICK, workloads.quick(mib), options.rounds or 5, mib, patience=20)
-    known = (*subjects.ALL, *(subjects.PUBLIC if options.public else ()))
-    chosen = tuple(subject for subject in known if not options.only or subject.name in options.only)
+    chosen = tuple(subject for subject in subjects.ALL if not options.only or subject.name in options.only)
     mib = options.mib or 512
     many = (subjects.PT, subjects.GO_NOISE)
     return Plan(
@@ -192,7 +192,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         "--patience", type=float, metavar="SECONDS", default=300, help="to wait for a quiet machine"
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="a subject to measure; repeatable")
-    parser.add_argument("--public", action="store_true", help="dumbpipe, too; it calls at its makers' relays")
     parser.add_argument(
         "--no-write", dest="write", action="store_false", help="leave docs/performance.md alone"
     )

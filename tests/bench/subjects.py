@@ -134,11 +134,10 @@ SSH_GCM = Subject(
 SOCAT = Subject("socat, two hops", _socat, functools.partial(_installed, "socat"))
 RATHOLE = Subject("rathole, Noise", rivals.rathole, functools.partial(_installed, "rathole"))
 BORE = Subject("bore, unencrypted", rivals.bore, functools.partial(_installed, "bore"))
-DUMBPIPE = Subject("dumbpipe", rivals.dumbpipe, functools.partial(_installed, "dumbpipe"))
+DUMBPIPE = Subject("dumbpipe, QUIC", rivals.dumbpipe, rivals.no_dumbpipe)
 DIRECT = Subject("direct TCP", _direct, open_far=_direct)
 
 TCP = (PT, GO_NOISE, GO_TLS, RUST_NOISE, RATHOLE, SSH, SSH_GCM, BORE, SOCAT, DIRECT)
-QUIC = (PT_QUIC, PT_QUIC_UNBATCHED, GO_QUIC, RUST_QUIC)
+QUIC = (PT_QUIC, PT_QUIC_UNBATCHED, GO_QUIC, RUST_QUIC, DUMBPIPE)
 ALL = (*TCP, *QUIC)
-PUBLIC = (DUMBPIPE,)  # they call at machines of others, so they are measured only when that is asked for
 QUICK = (PT, GO_NOISE, DIRECT)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import lossy, subjects, wanted
+from tests.bench import lossy, wanted
 from tests.bench.figures import Figures
 from tests.bench.samples import Patience, load_target, sample
-from tests.bench.subjects import ALL, DUMBPIPE, GO_NOISE, PT, RATHOLE, built
+from tests.bench.subjects import DUMBPIPE, GO_NOISE, PT, RATHOLE, built
 from tests.bench.tunnel import Tunnel
 from tests.bench.workloads import Metric, Unit, full
 from tests.interop.build import GO
@@ -100,8 +100,4 @@ def test_rivals_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPatch
     """They are looked for on PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert RATHOLE.missing() == "rathole not installed"
-
-
-def test_nobody_outside_is_called_unless_that_is_asked_for() -> None:
-    """dumbpipe asks its makers' relays whatever one tells it."""
-    assert DUMBPIPE not in ALL and DUMBPIPE in subjects.PUBLIC
+    assert DUMBPIPE.missing() == "dumbpipe not installed"

@@ -8,6 +8,7 @@ from tests.bench.figures import Figures
 from tests.bench.lossy import LINES
 from tests.bench.subjects import (
     DIRECT,
+    DUMBPIPE,
     GO_NOISE,
     GO_QUIC,
     GO_TLS,
@@ -134,7 +135,7 @@ def _over_quic() -> Iterator[Wanted]:
 
 def _beside_others() -> Iterator[Wanted]:
     for name in _BULK[:2]:
-        for rival, bound in ((GO_TLS, 1.3), (SSH, 1.5), (SSH_GCM, 1.0), (SOCAT, 0.65)):
+        for rival, bound in ((GO_TLS, 1.3), (SSH, 1.5), (SSH_GCM, 1.0), (DUMBPIPE, 2.0), (SOCAT, 0.65)):
             yield Wanted(Metric(name, Unit.MB_PER_S), rival.name, bound)
         yield Wanted(Metric(name + away(NEAREST), Unit.MB_PER_S), GO_NOISE.name, 1.2)
         mode = name.partition(",")[0]

@@ -151,8 +151,8 @@ class Endpoint:
                 continue
             if data:
                 self.engine.receive(data, stride, source, local, now)
-            if self._udp.is_batched and len(data) <= stride:
-                return  # a single one: most likely there are no more, and if there are, the reactor tells
+            if self._udp.is_batched and len(data) <= stride and not self._udp.has_more():
+                return  # a single one: mostly there are no more
 
     def send_raw(self, data: bytes, to: SockAddress) -> None:
         """Send a datagram that is none of QUIC's, such as one that opens a NAT; it may get lost."""

@@ -39,14 +39,15 @@ pub struct Core {
     pub timers: BTreeSet<(Instant, u64)>,
     handshakes: BTreeSet<u64>, // begun by strangers, the oldest first
     responses: VecDeque<(Transmit, Vec<u8>)>,
+    pub datagrams: Vec<u8>, // what `transmit` gives; reused, for quinn makes room for a whole batch each time
     pub events: Vec<Happened>,
 }
 
 impl Core {
     pub fn new(endpoint: Endpoint, clients: [ClientConfig; 2], servers: [Arc<ServerConfig>; 2]) -> Self {
         let (entries, by_handle, next, queue, responses) = Default::default();
-        let (timers, handshakes, events) = Default::default();
-        Self { endpoint, clients, servers, entries, by_handle, next, queue, timers, handshakes, responses, events }
+        let (timers, handshakes, events, datagrams) = Default::default();
+        Self { endpoint, clients, servers, entries, by_handle, next, queue, timers, handshakes, responses, events, datagrams }
     }
 
     pub fn connect(&mut self, to: SocketAddr, now: Instant) -> Result<u64, String> {
@@ -117,21 +118,24 @@ impl Core {
     }
 
     /// The next datagrams to one address: answers to strangers first, then connections in turn.
-    pub fn transmit(&mut self, segments: usize, now: Instant) -> Option<(Transmit, Vec<u8>)> {
-        if let Some(response) = self.responses.pop_front() {
-            return Some(response);
+    pub fn transmit(&mut self, segments: usize, now: Instant) -> Option<Transmit> {
+        if let Some((transmit, answer)) = self.responses.pop_front() {
+            self.datagrams = answer;
+            return Some(transmit);
         }
         while let Some(id) = self.queue.pop_front() {
-            let mut data = Vec::new();
+            let mut datagrams = std::mem::take(&mut self.datagrams);
+            datagrams.clear();
             let transmit = self.with(id, |connection| {
                 let most = (MAX_BATCH / usize::from(connection.current_mtu())).max(1);
-                connection.poll_transmit(now, segments.clamp(1, most), &mut data)
+                connection.poll_transmit(now, segments.clamp(1, most), &mut datagrams)
             });
+            self.datagrams = datagrams;
             self.entries.get_mut(&id).into_iter().for_each(|entry| entry.is_queued = false);
             if let Some(Some(transmit)) = transmit {
                 self.schedule(id);
                 self.enqueue(id);
-                return Some((transmit, data));
+                return Some(transmit);
             }
             self.drive(id);
         }

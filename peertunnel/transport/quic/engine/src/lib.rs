@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use pyo3::types::{PyBytes, PyTuple};
 use pyo3::{buffer::PyBuffer, exceptions::PyValueError, prelude::*};
 use quinn_proto as quinn;
@@ -74,20 +74,18 @@ impl Endpoint {
     fn receive(&mut self, py: Python<'_>, data: PyBuffer<u8>, stride: usize, source: &Bound<'_, PyTuple>,
                local: Option<&str>, now: f64) -> PyResult<()> {
         let (from, local, now) = (socket_address(source)?, local.map(ip_address).transpose()?, self.at(now));
-        let mut copy = BytesMut::zeroed(data.len_bytes());
-        data.copy_to_slice(py, &mut copy)?;
-        self.core.receive(copy, stride, from, local, now);
+        self.core.receive(Bytes::from(data.to_vec(py)?).into(), stride, from, local, now);
         Ok(())
     }
 
     fn transmit<'py>(&mut self, py: Python<'py>, segments: usize, now: f64) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let Some((transmit, data)) = self.core.transmit(segments, self.at(now)) else { return Ok(None) };
+        let Some(transmit) = self.core.transmit(segments, self.at(now)) else { return Ok(None) };
         let to = match transmit.destination {
             SocketAddr::V4(to) => (to.ip().to_string(), to.port()).into_pyobject(py)?,
             SocketAddr::V6(to) => (to.ip().to_string(), to.port(), to.flowinfo(), to.scope_id()).into_pyobject(py)?,
         };
         let local = transmit.src_ip.map(|ip| ip.to_string());
-        let data = PyBytes::new(py, &data[..transmit.size]);
+        let data = PyBytes::new(py, &self.core.datagrams[..transmit.size]);
         (data, transmit.segment_size.unwrap_or(0), to, local).into_pyobject(py).map(Some)
     }
 

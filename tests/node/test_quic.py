@@ -222,7 +222,7 @@ async def test_a_tunnel_that_nobody_reads_any_more_is_reset() -> None:
         assert isinstance(connection, QuicConnection)
         client._negotiation = None
         connection._engine.finish(connection.number, client.stream_id)
-        connection._engine.reset(connection.number, client.stream_id, 0)
+        connection._engine.reset(connection.number, client.stream_id)
         connection.flush()
         with trio.fail_after(PATIENCE):
             await until(lambda: outcomes)

@@ -5,11 +5,13 @@ import math
 import os
 import socket
 from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Any
 
 import trio
 
 from peertunnel import sockets
-from peertunnel.transport.reactor import READ, Reactor
+from peertunnel.transport.reactor import READ, SLICE, Reactor
 
 STARVED_PAUSE = 0.1  # seconds; as trio.serve_listeners waits when file descriptors run out
 _OVER = 0.5  # seconds without a shortage, after which the next one is a new one
@@ -40,7 +42,7 @@ async def serve(
 
 
 class _Acceptor:
-    """One listener in the reactor, which calls it once for every connection: others get their turn in between."""
+    """One listener in the reactor, which calls it for a slice's connections at a time: others get their turn in between."""
 
     def __init__(
         self,
@@ -74,17 +76,22 @@ class _Acceptor:
             self._registration.wait_for(0)
 
     def on_readable(self) -> None:
-        """Accept one connection."""
-        try:
-            sock, address = self._listener.accept()
-        except BlockingIOError:
-            return
-        except OSError as error:
-            if error.errno in _STARVED:
-                self._starve(error)
-            elif error.errno not in _LOST_IN_QUEUE:
-                self.on_failure(error)
-            return
+        """Accept what has connected: what many connections give is sent together."""
+        end = perf_counter() + SLICE
+        while perf_counter() < end:
+            try:
+                sock, address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _STARVED:
+                    self._starve(error)
+                elif error.errno not in _LOST_IN_QUEUE:
+                    self.on_failure(error)
+                return
+            self._take(sock, address)
+
+    def _take(self, sock: socket.socket, address: Any) -> None:
         sock.setblocking(False)
         self._handler(sock, self._name or sockets.name(self._family, address))
 

@@ -22,14 +22,14 @@ from peertunnel.transport.reactor import SLICE, Reactor
 @asynccontextmanager
 async def serving(
     listeners: list[socket.socket], handler: Callable[[socket.socket, str], None]
-) -> AsyncIterator[None]:
-    """Accept connections with a reactor until the block ends."""
+) -> AsyncIterator[Reactor]:
+    """Accept connections with a reactor, which is given, until the block ends."""
     reactor = Reactor()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(reactor.run)
         async with trio.open_nursery() as accepting:
             accepting.start_soon(serve, reactor, listeners, handler)
-            yield
+            yield reactor
             accepting.cancel_scope.cancel()
         nursery.cancel_scope.cancel()
 
@@ -73,6 +73,30 @@ async def test_others_run_while_many_connect() -> None:
             turn += 1
             await trio.lowlevel.checkpoint()
     assert max(turns.count(turn) for turn in set(turns)) <= 10
+    for sock in [listener, *clients]:
+        sock.close()
+
+
+async def test_what_many_connections_give_is_sent_together() -> None:
+    (listener,) = await sockets.listen(TcpEndpoint("127.0.0.1", 0))
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(100)]
+    round_of: list[int] = []
+    rounds, all_served = 0, trio.Event()
+
+    def handle(sock: socket.socket, name: str) -> None:
+        sock.close()
+        round_of.append(rounds)
+        reactor.afterwards(end)
+
+    def end() -> None:
+        nonlocal rounds
+        rounds = len(round_of)
+        if rounds == len(clients):
+            all_served.set()
+
+    async with serving([listener], handle) as reactor:
+        await all_served.wait()
+    assert len(set(round_of)) < len(clients)
     for sock in [listener, *clients]:
         sock.close()
 

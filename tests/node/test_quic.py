@@ -103,6 +103,19 @@ async def test_without_the_systems_batches_it_is_the_same(monkeypatch: pytest.Mo
         await carry(client, server, data)
 
 
+async def test_what_waits_is_read_before_anything_is_answered() -> None:
+    """Datagrams of different sizes are no batch, and each of them answered by itself would cost the more."""
+    async with hosts() as (_, _, connection):
+        assert isinstance(connection, QuicConnection)
+        receiving = connection._endpoint._udp
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+            for size in (1, 2, 3):
+                stranger.sendto(bytes(size), ("127.0.0.1", receiving.name[1]))
+        connection._endpoint._receive()
+        with pytest.raises(BlockingIOError):
+            receiving.receive()
+
+
 async def test_where_the_system_refuses_batches_each_datagram_goes_by_itself() -> None:
     """Linux refuses them on a socket that sends no checksums, and network drivers for reasons of their own."""
     data = os.urandom(4 << 20)
@@ -209,7 +222,7 @@ async def test_a_tunnel_that_nobody_reads_any_more_is_reset() -> None:
         assert isinstance(connection, QuicConnection)
         client._negotiation = None
         connection._engine.finish(connection.number, client.stream_id)
-        connection._engine.reset(connection.number, client.stream_id, 0)
+        connection._engine.reset(connection.number, client.stream_id)
         connection.flush()
         with trio.fail_after(PATIENCE):
             await until(lambda: outcomes)

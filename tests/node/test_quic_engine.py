@@ -105,9 +105,9 @@ def test_who_comes_again_without_its_memory_ends_old_connections_at_once() -> No
     assert network.now - began < 2
 
 
-def first_packets(number: int) -> list[bytes]:
+def first_packets(number: int, seed: int = 1) -> list[bytes]:
     """Give the first datagrams of so many handshakes that never go on."""
-    client = engine(0, is_server=False)
+    client = engine(0, is_server=False, seed=seed)
     for _ in range(number):
         client.connect(SERVER, 0.0)
     packets: list[bytes] = []
@@ -116,10 +116,10 @@ def first_packets(number: int) -> list[bytes]:
     return packets
 
 
-def answers(server: _engine.Endpoint) -> list[bytes]:
+def answers(server: _engine.Endpoint, now: float = 0.0) -> list[bytes]:
     """Take everything that an engine has to send."""
     found: list[bytes] = []
-    while batch := server.transmit(1, 0.0):
+    while batch := server.transmit(1, now):
         found.append(batch[0])
     return found
 
@@ -140,12 +140,56 @@ def test_a_flood_of_handshakes_has_to_prove_its_addresses_and_is_bounded() -> No
     assert sum(map(len, sent)) < 3 * sum(map(len, flood))  # RFC 9000, 8.1: no amplifier
 
 
+def flooded(server: _engine.Endpoint, number: int = 100) -> list[bytes]:
+    """Have strangers begin so many handshakes, and return what they are answered."""
+    for port, packet in enumerate(first_packets(number), 1024):
+        server.receive(packet, len(packet), ("203.0.113.1", port), None, 0.0)
+    return answers(server)
+
+
 def test_an_honest_peer_comes_in_during_a_flood() -> None:
     client, server = engine(0), engine(1)
-    for number, packet in enumerate(first_packets(100)):
-        server.receive(packet, len(packet), ("203.0.113.1", 1024 + number), None, 0.0)
-    answers(server)
+    flooded(server)
     connected(server, client)
+
+
+def test_one_seed_gives_one_course_of_ids_and_tokens() -> None:
+    """Nothing of them is drawn from the system's chance or clock; keys of TLS are."""
+    first, again, other = ([packet[1:23] for packet in first_packets(3, seed)] for seed in (4, 4, 5))
+    assert first == again
+    assert len({head[5:13] for head in first + other} | {head[14:22] for head in first + other}) == 12
+    flooding = first_packets(40)
+    retries = []
+    for seed in (4, 4, 5):
+        server = engine(1, seed=seed)
+        for packet in flooding:
+            server.receive(packet, len(packet), CLIENT, None, 0.0)
+        retries.append([answer for answer in answers(server) if is_retry(answer)])
+    assert len(retries[0]) == 8
+    assert retries[0] == retries[1]
+    assert not set(retries[0]) & set(retries[2])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "reasons"),
+    [(15.0, []), (17.0, ["aborted by peer: received an invalid Retry Token in a client Initial"])],
+)
+def test_tokens_grow_old_by_the_callers_clock(seconds: float, reasons: list[str]) -> None:
+    client, server = engine(0), engine(1)
+    flooded(server)
+    client.connect(SERVER, 0.0)
+    (hello,) = answers(client)
+    server.receive(hello, len(hello), CLIENT, None, 0.0)
+    (retry,) = answers(server)
+    assert is_retry(retry)
+    client.receive(retry, len(retry), SERVER, None, 0.0)
+    (hello,) = answers(client)
+    server.receive(hello, len(hello), CLIENT, None, seconds)
+    replies = answers(server, seconds)
+    assert replies
+    for reply in replies:
+        client.receive(reply, len(reply), SERVER, None, 0.0)
+    assert [reason for kind, _, _, reason in happened(client) if kind == "lost"] == reasons
 
 
 def test_garbage_is_harmless() -> None:

@@ -15,7 +15,8 @@ class Endpoint:
     Args:
         certificate: X.509, DER.
         key: its private key, PKCS#8, DER.
-        seed: 32 random bytes.
+        seed: 32 random bytes, from which all that strangers must not foretell follows; only the keys and nonces of TLS, and
+            the phase that BBR begins with, are drawn from the system.
         reset_key: 32 bytes; who restarts with the same ones tells old peers at once that their connections are gone.
         server: whether to accept connections.
         streams: how many streams a peer may have open with us.
@@ -91,15 +92,15 @@ class Endpoint:
         """Return whether the peer has aborted a stream that is not being read."""
     def finish(self, connection: int, stream: int) -> bool:
         """Send the end of a stream; False where the peer has stopped it, and nobody is to be told."""
-    def reset(self, connection: int, stream: int, code: int) -> None:
+    def reset(self, connection: int, stream: int) -> None:
         """Abort a stream, both ways."""
-    def close(self, connection: int, code: int, reason: bytes, now: float) -> None:
+    def close(self, connection: int, code: int, now: float) -> None:
         """Close a connection at once."""
     def ping(self, connection: int) -> None:
         """Send something that the peer must acknowledge."""
     def rebound(self, connection: int) -> None:
         """Move a connection to the socket's new address."""
     def peer_certificate(self, connection: int) -> bytes | None:
-        """Return the peer's certificate, DER."""
+        """Return the peer's certificate, DER; None where it has shown several."""
     def path(self, connection: int) -> tuple[str, int, float, int] | None:
         """Return the peer's address and port now, the smoothed round trip, and how many acknowledgements have come."""

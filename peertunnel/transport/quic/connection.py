@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 BATCH = 256 * 1024  # bytes that are handed to the engine at a time
 HELD = 256 * 1024  # bytes of a stream that are read ahead of whoever takes them
 _LINGER = 1.0  # seconds for the peer to get what we sent last before the connection is closed
-_RESET = 0  # the code of a reset, which means nothing to libp2p
 
 
 @dataclass(slots=True)
@@ -291,7 +290,7 @@ class QuicConnection(MuxedConnection):
         if (flow := self._flows.pop(stream_id, None)) is not None:
             flow.is_over = True
         self._undelivered.discard(stream_id)
-        self._engine.reset(self.number, stream_id, _RESET)
+        self._engine.reset(self.number, stream_id)
         self._endpoint.flush()
 
     # -- streams --------------------------------------------------------------------------------------------------

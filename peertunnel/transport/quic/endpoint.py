@@ -151,8 +151,8 @@ class Endpoint:
                 continue
             if data:
                 self.engine.receive(data, stride, source, local, now)
-            if self._udp.is_batched and len(data) <= stride:
-                return  # a single one: most likely there are no more, and if there are, the reactor tells
+            if self._udp.is_batched and len(data) <= stride and not self._udp.has_more():
+                return  # a single one: mostly there are no more
 
     def send_raw(self, data: bytes, to: SockAddress) -> None:
         """Send a datagram that is none of QUIC's, such as one that opens a NAT; it may get lost."""
@@ -232,7 +232,7 @@ class Endpoint:
                 dial.reason = os.strerror(number)
                 dial.done.set()
                 self._reactor.yield_soon()
-                self.engine.close(connection, 0, b"", trio.current_time())
+                self.engine.close(connection, 0, trio.current_time())
 
     # -- what the engine tells ------------------------------------------------------------------------------------
 
@@ -269,7 +269,7 @@ class Endpoint:
             if dial is not None and peer_id != str(dial.peer_id):
                 raise RemoteProtocolError(f"the peer is {peer_id}")
         except RemoteProtocolError as error:
-            self.engine.close(number, _REFUSED, b"", trio.current_time())
+            self.engine.close(number, _REFUSED, trio.current_time())
             self._lost(number, None, str(error))
             return
         connection = QuicConnection(
@@ -327,7 +327,7 @@ class Endpoint:
         finally:
             del self._dials[number]
             if dial.connection is None:
-                self.engine.close(number, 0, b"", trio.current_time())
+                self.engine.close(number, 0, trio.current_time())
                 self.flush()
         if dial.connection is None:
             raise UpgradeError(dial.reason)
@@ -337,7 +337,7 @@ class Endpoint:
         """Close a connection in the engine, if it isn't, and forget it."""
         self.pinging.discard(connection)
         if self._connections.pop(connection.number, None) is not None:
-            self.engine.close(connection.number, 0, b"", trio.current_time())
+            self.engine.close(connection.number, 0, trio.current_time())
             self.flush()
 
     def rebound(self) -> None:

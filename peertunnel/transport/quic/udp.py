@@ -8,6 +8,8 @@ import errno
 import socket
 import struct
 import sys
+from fcntl import ioctl
+from termios import FIONREAD
 
 from multiaddr import Multiaddr
 
@@ -23,6 +25,7 @@ BUFFER = 7 * 1024 * 1024  # bytes that the system is asked to hold each way; as 
 _ANCILLARY = socket.CMSG_SPACE(4) + socket.CMSG_SPACE(20)
 _UNBATCHED = (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT)  # how drivers say that they know no batches
 _IS_LINUX = sys.platform == "linux"
+_waiting = bytearray(struct.calcsize("i"))  # bytes of the next datagram, as FIONREAD gives them
 _received = memoryview(bytearray(65_536))  # shared: what is read is handed on before the next read
 
 
@@ -112,6 +115,11 @@ class UdpSocket:
             elif level == socket.IPPROTO_IPV6 and kind == getattr(socket, "IPV6_PKTINFO", -1):
                 local = socket.inet_ntop(socket.AF_INET6, data[:16])
         return _received[:size], stride, source, local
+
+    def has_more(self) -> bool:
+        """Return whether another datagram waits; a fifth of what it costs to read in vain."""
+        ioctl(self.sock, FIONREAD, _waiting)
+        return any(_waiting)
 
     def send(self, data: bytes, segment: int, to: SockAddress, local: str | None) -> None:
         """Send datagrams of `segment` bytes, the last one perhaps shorter; 0 says that it is a single one.

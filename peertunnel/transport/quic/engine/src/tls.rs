@@ -6,70 +6,61 @@
 use std::{error::Error as AnyError, sync::Arc};
 
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified as Server, ServerCertVerifier};
+use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer as Der, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer as Spki, UnixTime};
+use rustls::server::danger::{ClientCertVerified as Client, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct as Signature, DistinguishedName, Error, SignatureScheme};
 
-const ALPN: &[u8] = b"libp2p";
-type Valid = Result<HandshakeSignatureValid, Error>;
+type Configs = (Arc<QuicClientConfig>, Arc<QuicServerConfig>);
+type Valid<T = HandshakeSignatureValid> = Result<T, Error>;
 
 /// Both roles' configuration: mutual authentication, no resumption, no early data. The key is in PKCS#8.
-pub fn configs(certificate: Vec<u8>, key: Vec<u8>) -> Result<(QuicClientConfig, QuicServerConfig), Box<dyn AnyError>> {
+pub fn configs(certificate: Vec<u8>, key: Vec<u8>) -> Result<Configs, Box<dyn AnyError>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(Verifier(provider.clone()));
-    let (chain, key) = (vec![CertificateDer::from(certificate)], PrivateKeyDer::Pkcs8(key.into()));
+    let verifier = Arc::new(Verifier(provider.signature_verification_algorithms));
+    let (chain, key) = (vec![Der::from(certificate)], PrivateKeyDer::Pkcs8(key.into()));
     let mut client = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier.clone())
         .with_client_auth_cert(chain.clone(), key.clone_key())?;
-    client.alpn_protocols = vec![ALPN.to_vec()];
+    client.alpn_protocols = vec![b"libp2p".to_vec()];
     client.enable_sni = false;
     client.resumption = rustls::client::Resumption::disabled();
     let mut server = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
-    server.alpn_protocols = vec![ALPN.to_vec()];
+    server.alpn_protocols = vec![b"libp2p".to_vec()];
     server.send_tls13_tickets = 0;
-    Ok((client.try_into()?, server.try_into()?))
+    Ok((Arc::new(client.try_into()?), Arc::new(server.try_into()?)))
 }
 
-/// Accepts any single certificate whose key has signed the handshake.
+/// Accepts any certificate whose key has signed the handshake.
 #[derive(Debug)]
-struct Verifier(Arc<CryptoProvider>);
-
-fn alone(others: &[CertificateDer<'_>]) -> Result<(), Error> {
-    if others.is_empty() { Ok(()) } else { Err(Error::General("exactly one certificate is wanted".into())) }
-}
+struct Verifier(WebPkiSupportedAlgorithms);
 
 macro_rules! signatures {
     () => {
-        fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &Signature) -> Valid {
+        fn verify_tls12_signature(&self, _: &[u8], _: &Der, _: &Signature) -> Valid {
             Err(Error::General("only TLS 1.3 is spoken".into()))
         }
 
-        fn verify_tls13_signature(&self, message: &[u8], signer: &CertificateDer<'_>, signature: &Signature) -> Valid {
+        fn verify_tls13_signature(&self, message: &[u8], signer: &Der, signature: &Signature) -> Valid {
             let key = public_key(signer).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
-            let algorithms = &self.0.signature_verification_algorithms;
-            verify_tls13_signature_with_raw_key(message, &SubjectPublicKeyInfoDer::from(key), signature, algorithms)
+            verify_tls13_signature_with_raw_key(message, &Spki::from(key), signature, &self.0)
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
+            self.0.supported_schemes()
         }
     };
 }
 
-type Der<'a> = CertificateDer<'a>;
-
 impl ServerCertVerifier for Verifier {
-    #[rustfmt::skip]
-    fn verify_server_cert(&self, _: &Der<'_>, others: &[Der<'_>], _: &ServerName<'_>, _: &[u8], _: UnixTime)
-        -> Result<ServerCertVerified, Error> {
-        alone(others).map(|()| ServerCertVerified::assertion())
+    fn verify_server_cert(&self, _: &Der, _: &[Der], _: &ServerName, _: &[u8], _: UnixTime) -> Valid<Server> {
+        Ok(Server::assertion())
     }
 
     signatures!();
@@ -80,8 +71,8 @@ impl ClientCertVerifier for Verifier {
         &[]
     }
 
-    fn verify_client_cert(&self, _: &Der<'_>, others: &[Der<'_>], _: UnixTime) -> Result<ClientCertVerified, Error> {
-        alone(others).map(|()| ClientCertVerified::assertion())
+    fn verify_client_cert(&self, _: &Der, _: &[Der], _: UnixTime) -> Valid<Client> {
+        Ok(Client::assertion())
     }
 
     signatures!();
@@ -91,11 +82,10 @@ impl ClientCertVerifier for Verifier {
 ///
 /// Found by hand: rustls' own parser refuses extensions that are critical and that it doesn't know, as libp2p's may be.
 fn public_key(certificate: &[u8]) -> Option<&[u8]> {
-    let (content, ..) = element(certificate)?;
-    let (mut rest, ..) = element(content)?;
+    let mut rest = element(element(certificate)?.0)?.0;
     let is_versioned = rest.first() == Some(&0xa0);
     for _ in 0..5 + usize::from(is_versioned) {
-        (_, _, rest) = element(rest)?; // version, serial number, signature, issuer, validity, subject
+        rest = element(rest)?.2; // version, serial number, signature, issuer, validity, subject
     }
     Some(element(rest)?.1)
 }

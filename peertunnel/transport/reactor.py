@@ -12,7 +12,7 @@ import selectors
 import socket
 from collections import deque
 from collections.abc import Callable
-from os import sched_yield
+from os import sched_yield, strerror
 from time import perf_counter
 from typing import ClassVar, Protocol
 
@@ -22,7 +22,7 @@ SLICE = 0.001  # seconds of handling events before trio's tasks get a turn: well
 LINGER = 0.001  # seconds to wait for the next event before trio waits for it; the least that epoll knows
 # Seconds to wait awake, where the last wait was shorter: on one machine replies come faster than a sleeper is woken.
 AWAKE = 0.00015
-READ, WRITE = 1, 4  # as in epoll
+READ, WRITE, ERROR = 1, 4, 8  # as in epoll
 _MAX_EVENTS = 64  # sockets handled between two looks at the clock
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Handler(Protocol):
         ...
 
     def on_failure(self, error: Exception) -> None:
-        """Give up: one of the other two has raised something unforeseen."""
+        """Give up: one of the other two has raised something unforeseen, or the socket, of which only an error is watched, has one."""
         ...
 
 
@@ -68,7 +68,7 @@ class _Epoll:
 
 
 class _Selector:
-    """Whatever else the system has: kqueue on macOS and the BSDs."""
+    """Whatever else the system has: kqueue on macOS and the BSDs. An error is seen with the next read or write only."""
 
     _EVENTS: ClassVar = {READ: selectors.EVENT_READ, WRITE: selectors.EVENT_WRITE, READ | WRITE: 3}
     _READY: ClassVar = {events: interest for interest, events in _EVENTS.items()}
@@ -78,13 +78,16 @@ class _Selector:
         self.fileno = self._selector.fileno
 
     def register(self, fd: int, interest: int) -> None:
-        self._selector.register(fd, self._EVENTS[interest])
+        if interest & ~ERROR:
+            self._selector.register(fd, self._EVENTS[interest & ~ERROR])
 
     def modify(self, fd: int, interest: int) -> None:
-        self._selector.modify(fd, self._EVENTS[interest])
+        self.unregister(fd)
+        self.register(fd, interest)
 
     def unregister(self, fd: int) -> None:
-        self._selector.unregister(fd)
+        if fd in self._selector.get_map():
+            self._selector.unregister(fd)
 
     def poll(self, seconds: float, _most: int) -> list[tuple[int, int]]:
         return [(key.fd, self._READY[events]) for key, events in self._selector.select(seconds)]
@@ -96,16 +99,17 @@ _Poller = _Epoll if hasattr(select, "epoll") else _Selector
 class Registration:
     """A socket in the reactor, and what its handler waits for: nothing at first."""
 
-    __slots__ = ("_fd", "_handler", "_interest", "_reactor")
+    __slots__ = ("_fd", "_handler", "_interest", "_reactor", "_sock")
 
     def __init__(self, reactor: "Reactor", sock: socket.socket, handler: Handler) -> None:
         self._reactor = reactor
+        self._sock = sock
         self._fd = sock.fileno()
         self._handler = handler
         self._interest = 0
 
     def wait_for(self, interest: int) -> None:
-        """Watch the socket for READ, WRITE, both or nothing (0)."""
+        """Watch the socket for READ, WRITE, both or nothing (0); for an ERROR where neither is wanted."""
         before, self._interest = self._interest, interest
         if interest == before:
             return
@@ -125,8 +129,14 @@ class Registration:
         """Watch the socket for this no more; 0 is left alone, and a socket must not be closed before."""
         self.wait_for(self._interest & ~interest)
 
+    def replace(self, interest: int, other: int) -> None:
+        """Watch the socket for something else instead."""
+        self.wait_for(self._interest & ~interest | other)
+
     def handle(self, ready: int) -> None:
         """Call the handler for what is ready; an error or a hangup counts as both."""
+        if self._interest == ERROR:
+            self._break()
         try:
             if ready & ~READ and self._interest & WRITE:
                 self._handler.on_writable()
@@ -135,6 +145,12 @@ class Registration:
         except Exception as error:  # noqa: BLE001  a task boundary: a handler's failure ends what it serves, no more
             _log.exception("a handler of the data path failed")
             self._handler.on_failure(error)
+
+    def _break(self) -> None:
+        """Tell of an error. What is ready may be a hangup instead, which is none: what came before can still be read."""
+        self.wait_for(0)
+        if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._handler.on_failure(OSError(number, strerror(number)))
 
 
 class Reactor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from peertunnel import sockets
 from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.streams import REPLAY_LIMIT, End, Outcome
-from peertunnel.transport.reactor import READ, WRITE
+from peertunnel.transport.reactor import ERROR, READ, WRITE
 
 if TYPE_CHECKING:
     from peertunnel.transport.stream import MuxedStream
@@ -57,7 +57,7 @@ class Splice:
     def send_up(self) -> None:
         """Send one batch, as soon as the connection and the peer's window allow it.
 
-        Until then the socket is not watched: the connection calls again when it is this stream's turn, and the stream
+        Until then the socket is not read: the connection calls again when it is this stream's turn, and the stream
         when the window opens.
         """
         if self._end is not None or self._local_is_finished:
@@ -68,7 +68,7 @@ class Splice:
             return
         window = self._connection.send_window(self._stream.stream_id)
         if not window:
-            self._pause()
+            self._registration.replace(READ, ERROR)  # who doesn't read may take for ever
         elif self._ahead:
             self._send_ahead(window)
         else:
@@ -77,7 +77,7 @@ class Splice:
     on_readable = send_up
 
     def _pause(self) -> None:
-        self._registration.remove(READ)
+        self._registration.remove(READ | ERROR)
 
     def _read_and_send(self, window: int) -> None:
         views = self._connection.batch_views(window if self._is_bulk else min(window, MAX_PAYLOAD))

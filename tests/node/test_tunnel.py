@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from peertunnel.events import ErrorOccurred, PathChanged, TunnelClosed, TunnelOpened
-from tests.node.pair import PATIENCE, echo, pair, receive_all, reset, target
+from tests.node.pair import PATIENCE, echo, pair, receive_all, reset, target, until
 
 MIB = 1024 * 1024
 
@@ -73,6 +73,29 @@ async def test_a_clients_reset_reaches_the_target_as_a_reset() -> None:
     async with target(watch) as port, pair(port) as tunnel:
         client = await tunnel.connect()
         assert await client.receive_some() == b"go"
+        reset(client)
+        with trio.fail_after(PATIENCE):
+            await broken.wait()
+
+
+async def test_a_clients_reset_is_seen_although_the_target_reads_nothing() -> None:
+    broken = trio.Event()
+
+    async def hang(stream: trio.SocketStream) -> None:
+        await tunnel.provider_log.wait(TunnelClosed)
+        with pytest.raises(trio.BrokenResourceError):
+            await receive_all(stream)
+        broken.set()
+
+    async with target(hang) as port, pair(port) as tunnel:
+        client = await tunnel.connect()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send_all, bytes(64 * MIB))
+            await tunnel.consumer_log.wait(TunnelOpened)
+            (connection,) = tunnel.consumer.host.all_connections()
+            streams = connection._streams
+            await until(lambda: streams and not any(map(connection.send_window, streams)))
+            nursery.cancel_scope.cancel()
         reset(client)
         with trio.fail_after(PATIENCE):
             await broken.wait()

@@ -10,6 +10,7 @@ from collections import Counter
 import trio
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
 
+from peertunnel.budget import place_of
 from peertunnel.peers import Answer, Caller, RequestError
 from peertunnel.protocols.delimited import Delimited, encode_delimited, missing
 from peertunnel.protocols.errors import RemoteProtocolError
@@ -18,6 +19,7 @@ from peertunnel.transport.stream import MuxedStream
 
 MAX_STREAMS = 512  # requests that are answered at a time, in all
 MAX_STREAMS_PER_PEER = 16  # of them by one peer
+MAX_STREAMS_PER_PLACE = MAX_STREAMS // 4  # of them from one address, since peer ids are free
 IDLE = 60.0  # seconds without a request, after which a stream is dropped; as in go-libp2p-kad-dht
 _log = logging.getLogger(__name__)
 
@@ -81,17 +83,29 @@ class Answering:
         self._answer = answer
         self._limit = limit
         self._nursery = nursery
-        self._streams: Counter[str] = Counter()
+        self._of_peers: Counter[str] = Counter()
+        self._of_places: Counter[str] = Counter()
 
     def accept(self, stream: MuxedStream) -> None:
         """Serve a stream, or abort it when there are too many."""
-        if self._streams[stream.peer] >= MAX_STREAMS_PER_PEER or self._streams.total() >= MAX_STREAMS:
+        place = place_of(stream.muxed_conn.get_remote_address())
+        if (
+            self._of_peers[stream.peer] >= MAX_STREAMS_PER_PEER
+            or self._of_places[place] >= MAX_STREAMS_PER_PLACE
+            or self._of_peers.total() >= MAX_STREAMS
+        ):
             stream.abort()
             return
-        self._streams[stream.peer] += 1
-        self._nursery.start_soon(self._serve, stream)
+        self._count(stream.peer, place, 1)
+        self._nursery.start_soon(self._serve, stream, place)
 
-    async def _serve(self, stream: MuxedStream) -> None:
+    def _count(self, peer_id: str, place: str, change: int) -> None:
+        for counter, asker in ((self._of_peers, peer_id), (self._of_places, place)):
+            counter[asker] += change
+            if not counter[asker]:
+                del counter[asker]
+
+    async def _serve(self, stream: MuxedStream, place: str) -> None:
         caller = Caller(stream.peer, str(stream.muxed_conn.get_transport_addresses()[0]))
         try:
             await self._converse(stream, caller)
@@ -104,9 +118,7 @@ class Answering:
             _log.exception("a request by %s failed", caller.peer_id)
             stream.abort()
         finally:
-            self._streams[caller.peer_id] -= 1
-            if not self._streams[caller.peer_id]:
-                del self._streams[caller.peer_id]
+            self._count(caller.peer_id, place, -1)
 
     async def _converse(self, stream: MuxedStream, caller: Caller) -> None:
         requests = Delimited(self._limit)

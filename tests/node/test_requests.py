@@ -1,0 +1,49 @@
+"""Answering requests: no peer, and nobody with many peer ids at one address, takes the room that is there for all."""
+
+from contextlib import AsyncExitStack
+
+import pytest
+import trio
+from libp2p.stream_muxer.exceptions import MuxedStreamReset
+
+from peertunnel.host import Host, open_host
+from peertunnel.identity import Identity
+from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.transport import requests
+from peertunnel.transport.requests import Answering, read_message
+from peertunnel.transport.stream import MuxedStream
+from tests.node.pair import PATIENCE, other_address, until
+
+PROTOCOL = "/test/1.0.0"
+ROOM = 3
+
+
+async def ask(asker: Host, server: Host, ip: str) -> MuxedStream:
+    """Ask at an address, and give the stream, which stays open."""
+    port = server.listening[0].rpartition("/")[2]
+    connection = await asker.dial(server.peer_id, [f"/ip4/{ip}/tcp/{port}"], PATIENCE)
+    with trio.fail_after(PATIENCE):
+        stream = await connection.open_tunnel(PROTOCOL)
+        await stream.write(encode_delimited(b"question"))
+        assert await read_message(stream, 16) == b"answer"
+    return stream
+
+
+async def test_many_peers_at_one_address_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_STREAMS_PER_PLACE", ROOM)
+    async with AsyncExitStack() as stack:
+
+        async def peer(*listen: str) -> Host:
+            return await stack.enter_async_context(open_host(Identity.ephemeral(), listen))
+
+        server = await peer("/ip4/0.0.0.0/tcp/0")
+        answering = Answering(lambda caller, message: b"answer", 16, server.nursery)
+        server.serve(PROTOCOL, answering.accept)
+        crowd = [await ask(await peer(), server, "127.0.0.1") for _ in range(ROOM)]
+        late = await peer()
+        with pytest.raises(MuxedStreamReset):
+            await ask(late, server, "127.0.0.1")
+        await ask(await peer(), server, other_address())
+        crowd[0].abort()
+        await until(lambda: answering._of_peers.total() == ROOM)
+        await ask(late, server, "127.0.0.1")

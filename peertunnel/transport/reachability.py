@@ -159,12 +159,19 @@ class OwnReachability:
             self._nursery.start_soon(self._look, connection)
 
     async def _look(self, connection: MuxedConnection) -> None:
-        async with self._looks:
-            protocols = (await identified(connection)).protocols
+        """Have a peer tell whether it is a server; one that tells nothing was too busy, perhaps, and is asked again."""
+        pause = INTERVAL
+        while not (protocols := await self._protocols(connection)) and not connection.is_closed:
+            await trio.sleep(pause)
+            pause *= 2
         if DIAL_REQUEST in protocols or v1.PROTOCOL in protocols:
             address = str(connection.get_transport_addresses()[0])
             self._servers[str(connection.peer_id)] = (DIAL_REQUEST in protocols, address)
             self._news.set()
+
+    async def _protocols(self, connection: MuxedConnection) -> frozenset[str]:
+        async with self._looks:
+            return (await identified(connection)).protocols
 
     # -- questions ------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -26,6 +27,7 @@ from peertunnel.protocols.autonat.messages import (
     encode_dial_back,
 )
 from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.identify import PROTOCOL as IDENTIFY
 from peertunnel.protocols.kademlia.places import Scope
 from peertunnel.transport import autonat, autonat_server
 from peertunnel.transport.autonat import DialBacks, ask_v1
@@ -290,6 +292,24 @@ async def test_connections_that_stood_before_count_and_other_addresses_are_asked
             assert await settled(own) is PRIVATE
             places[:] = [str(Multiaddr(closed_place()))]
             await until(lambda: answering.answers["2", "dial_error"] == 2)
+
+
+async def test_a_server_that_was_too_busy_to_say_so_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peertunnel.transport.reachability.INTERVAL", 0.05)
+    busy = 3
+
+    async with server() as (point, _), host() as asker:
+
+        def identify(stream: MuxedStream) -> None:
+            nonlocal busy
+            busy -= 1
+            (stream.abort if busy >= 0 else partial(point._identify, stream))()
+
+        point.serve(IDENTIFY, identify)
+        await meet(asker, point)
+        async with finding_out(asker) as own:
+            assert await settled(own) is PUBLIC
+        assert busy < 0
 
 
 async def test_what_was_announced_by_our_own_word_is_dropped_with_its_ground(

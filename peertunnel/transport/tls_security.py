@@ -1,11 +1,17 @@
 """Securing a socket by TLS 1.3, for peers that speak no Noise: the handshake is the library's.
 
-The library is loaded when the first of them comes, which most nodes never see.
+The library is loaded when the first of them comes, which most nodes never see. It would look at the peer's certificate
+when ours has been sent: whoever wanted to know who calls had only to refuse Noise.
 """
 
+import ssl
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from peertunnel.protocols.certificate import peer_of
 from peertunnel.transport.channel import Channel
+from peertunnel.transport.noise_security import WrongPeer
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.tls import TlsChannel
@@ -16,6 +22,15 @@ if TYPE_CHECKING:
     from peertunnel.identity import Identity
 
 PROTOCOL = "/tls/1.0.0"
+_wanted: ContextVar[str] = ContextVar("_wanted")  # the peer that the current task calls
+
+
+class _Call(ssl.SSLObject):
+    """Our end of a call, which ends where the wrong peer answers: before anything is sent to it that tells who we are."""
+
+    def do_handshake(self) -> None:
+        super().do_handshake()
+        _check(peer_of(self.getpeercert(True) or b"", datetime.now(UTC)), _wanted.get())
 
 
 class Tls:
@@ -28,15 +43,35 @@ class Tls:
     async def secure(self, raw: RawSocket, peer_id: str | None) -> "TlsSession":
         """Secure a socket; see `Noise.secure`. The library raises whatever it likes."""
         from libp2p.peer.id import ID
-        from libp2p.security.tls.transport import TLSTransport
 
         if self._library is None:
-            self._library = TLSTransport(self._identity.key_pair)
+            self._library = _load(self._identity)
         conn: Any = raw  # the library asks for no more of it than it has
         if raw.is_initiator:
             assert peer_id is not None, "who calls knows whom"
+            _wanted.set(peer_id)
             return TlsSession(raw, await self._library.secure_outbound(conn, ID.from_base58(peer_id)))
-        return TlsSession(raw, await self._library.secure_inbound(conn))
+        session = TlsSession(raw, await self._library.secure_inbound(conn))
+        _check(session.peer_id, peer_id)
+        return session
+
+
+def _check(peer_id: str, wanted: str | None) -> None:
+    if wanted not in (None, peer_id):
+        raise WrongPeer(f"the peer is {peer_id}")
+
+
+def _load(identity: "Identity") -> "TLSTransport":
+    from libp2p.security.tls.transport import TLSTransport
+
+    class Transport(TLSTransport):
+        def create_ssl_context(self, server_side: bool = False) -> ssl.SSLContext:
+            context = super().create_ssl_context(server_side)
+            if not server_side:
+                context.sslobject_class = _Call
+            return context
+
+    return Transport(identity.key_pair)
 
 
 class TlsSession:

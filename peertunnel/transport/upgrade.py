@@ -15,7 +15,7 @@ from peertunnel.identity import Identity
 from peertunnel.transport import noise_security, tls_security
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.negotiation import propose, respond
-from peertunnel.transport.noise_security import Noise, NoiseSession, WrongPeer
+from peertunnel.transport.noise_security import Noise, NoiseSession
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
@@ -91,8 +91,6 @@ class Upgrader:
         agree = propose if raw.is_initiator else respond
         protocol = await agree(raw, list(self._securities))
         session = await self._securities[protocol].secure(raw, peer_id)
-        if peer_id not in (None, session.peer_id):
-            raise WrongPeer(f"the peer is {session.peer_id}")
         if session.muxer is None:
             await agree(session, [YAMUX])
         return session

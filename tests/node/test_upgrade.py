@@ -18,7 +18,7 @@ from peertunnel.transport.upgrade import YAMUX, UpgradeError, Upgrader
 from tests.node.pair import PATIENCE
 
 CLIENT, SERVER = Identity.ephemeral(), Identity.ephemeral()
-TLS = "/tls/1.0.0"
+NOISE, TLS = "/noise", "/tls/1.0.0"
 
 
 @asynccontextmanager
@@ -98,7 +98,8 @@ async def test_tls_is_agreed_on_where_noise_is_refused() -> None:
     assert (str(ours.peer_id), str(theirs.peer_id)) == (SERVER.peer_id, CLIENT.peer_id)
 
 
-async def test_somebody_else_is_not_shown_who_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("protocol", [NOISE, TLS])
+async def test_somebody_else_is_not_shown_who_calls(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[bytes] = []
     write = RawSocket.write
 
@@ -110,17 +111,43 @@ async def test_somebody_else_is_not_shown_who_calls(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(RawSocket, "write", keep)
     near, far = connected()
     async with reactor() as running, trio.open_nursery() as nursery:
+        server = Upgrader(SERVER, running, Nobody())
+        server._securities = {protocol: server._securities[protocol]}
 
         async def accept() -> None:
             with pytest.raises(UpgradeError):
-                await Upgrader(SERVER, running, Nobody()).upgrade(far, None, is_client=False)
+                await server.upgrade(far, None, is_client=False)
 
         nursery.start_soon(accept)
         with pytest.raises(UpgradeError, match=f"the peer is {SERVER.peer_id}"):
             await Upgrader(CLIENT, running, Nobody()).upgrade(
                 near, ID.from_base58(Identity.ephemeral().peer_id), is_client=True
             )
-    assert [len(data) for data in sent[1:]] == [2 + 32], "more than the first message went out"
+    begun = sent[1:] if protocol == NOISE else sent[2:]  # it was asked for first, in vain
+    assert len(begun) == 1, "more than the first message went out"
+    size = int.from_bytes(begun[0][:2]) + 2 if protocol == NOISE else int.from_bytes(begun[0][3:5]) + 5
+    assert len(begun[0]) == size, "more than its first message went out"
+
+
+@pytest.mark.parametrize("protocol", [NOISE, TLS])
+async def test_somebody_else_who_calls_is_refused(protocol: str) -> None:
+    """As where two dials have crossed, and the roles of the handshake are agreed on."""
+    near, far = connected()
+    async with reactor() as running, trio.open_nursery() as nursery:
+        server = Upgrader(SERVER, running, Nobody())
+        server._securities = {protocol: server._securities[protocol]}
+
+        async def call() -> None:
+            caller = Upgrader(CLIENT, running, Nobody())
+            try:
+                connection = await caller.upgrade(near, ID.from_base58(SERVER.peer_id), is_client=True)
+            except UpgradeError:
+                return
+            await connection.close()  # Noise has no word for it that the caller is refused
+
+        nursery.start_soon(call)
+        with pytest.raises(UpgradeError, match=f"the peer is {CLIENT.peer_id}"):
+            await server.upgrade(far, ID.from_base58(Identity.ephemeral().peer_id), is_client=False)
 
 
 async def test_who_speaks_neither_is_refused() -> None:

@@ -19,7 +19,7 @@ from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Answer, Identified
-from peertunnel.protocols.identify import MAX_ADDRESSES, Identify
+from peertunnel.protocols.identify import MAX_ADDRESSES, PUSH, Identify
 from peertunnel.protocols.identify import PROTOCOL as IDENTIFY
 from peertunnel.protocols.record import PeerRecord, seal
 from peertunnel.transport import identify, pings
@@ -95,6 +95,7 @@ class Host:
         self.watch(lambda connection: self.nursery.start_soon(self._get_to_know, connection))
         self.serve(STOP, circuits.accept)
         self.serve(IDENTIFY, self._identify)
+        self.serve(PUSH, lambda stream: self.nursery.start_soon(self._hear_news, stream))
         self.serve(pings.PROTOCOL, lambda stream: self.nursery.start_soon(pings.answer, stream))
 
     # -- where we are ---------------------------------------------------------------------------------------------
@@ -196,12 +197,23 @@ class Host:
         answer = await identify.request(connection)
         if is_wanted:
             self.observed.note(connection, answer.observed)
-            if HOP in answer.protocols:
-                await connection.measured()
-                place, peer_id = str(connection.get_transport_addresses()[0]), str(connection.peer_id)
-                distance = connection.round_trip or float("inf")
-                self.reservations.offer(peer_id, [place], is_found=True, distance=distance)
-                await self._witnesses.keep(connection, address_texts(answer.addresses, peer_id))
+            await self._note_relay(connection, answer)
+
+    async def _hear_news(self, stream: MuxedStream) -> None:
+        """Take what a peer tells of itself unasked: it may be a relay since a moment ago."""
+        connection = stream.muxed_conn
+        answer = await connection.acquaintance.hear(stream)
+        if answer is not None and connection in self.observed:
+            await self._note_relay(connection, answer)
+
+    async def _note_relay(self, connection: MuxedConnection, answer: Identify) -> None:
+        """Keep a relay in mind, and have it see all of our ports, where the peer is one."""
+        if HOP in answer.protocols:
+            await connection.measured()
+            place, peer_id = str(connection.get_transport_addresses()[0]), str(connection.peer_id)
+            distance = connection.round_trip or float("inf")
+            self.reservations.offer(peer_id, [place], is_found=True, distance=distance)
+            await self._witnesses.keep(connection, address_texts(answer.addresses, peer_id))
 
     def newcomers(
         self, peer_id: str

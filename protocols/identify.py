@@ -6,6 +6,7 @@ from peertunnel.protocols.peerid import multihash_of
 from peertunnel.protocols.protobuf import decode_message, encode_message
 
 PROTOCOL = "/ipfs/id/1.0.0"
+PUSH = "/ipfs/id/push/1.0.0"  # the same unasked, when something has changed
 _VERSION = b"ipfs/0.1.0"  # of the family of protocols, as everybody has it
 _MAX_PROTOCOLS = 1024  # of a peer that are looked at; go-libp2p's limit
 MAX_ADDRESSES = 64  # of a peer that are looked at, and of ours that are told: an envelope holds some 80
@@ -35,6 +36,16 @@ class Identify:
             tuple(fields.blobs(2)[:MAX_ADDRESSES]),
             fields.blob(4),
             fields.blob(8),
+        )
+
+    def updated(self, news: "Identify") -> "Identify":
+        """Give what holds after a push, which may leave out what has not changed."""
+        return Identify(
+            news.agent or self.agent,
+            news.protocols or self.protocols,
+            news.addresses or self.addresses,
+            news.observed or self.observed,
+            news.record or self.record,
         )
 
     def encode(self, peer_id: str) -> bytes:

@@ -1,6 +1,7 @@
 """Who is who: identify, both halves, over one given connection (libp2p specs, identify).
 
-Several parts of a node want to know a peer as soon as its connection stands; it is asked once for all of them.
+Several parts of a node want to know a peer as soon as its connection stands; it is asked once for all of them. What a peer
+tells unasked, because it has changed, counts for that connection as well.
 """
 
 from typing import TYPE_CHECKING
@@ -35,6 +36,7 @@ class Acquaintance:
         self._answer = Identify()
         self._came = float("-inf")
         self._asking: trio.Lock | None = None  # most connections of a relay need none
+        self._is_hearing = False
 
     async def ask(self) -> Identify:
         """Return what is known since a moment ago, or came while we waited for it; ask otherwise.
@@ -48,6 +50,27 @@ class Acquaintance:
                 self._answer = await _ask(self._connection)
                 self._came = trio.current_time()
         return self._answer
+
+    async def hear(self, stream: MuxedStream) -> Identify | None:
+        """Take what the peer pushes, one push at a time; return what is known then, None if that is nothing new."""
+        if self._is_hearing:
+            stream.abort()
+            return None
+        self._is_hearing = True
+        try:
+            with trio.fail_after(TIMEOUT):
+                data = bytearray()
+                await _read(stream, data)
+            if len(data) >= MAX_MESSAGE:
+                raise RemoteProtocolError("there is no end to it")
+            before, self._answer = self._answer, self._answer.updated(_decode(data))
+            await stream.close()
+        except (MuxedStreamError, RemoteProtocolError, trio.TooSlowError):
+            stream.abort()
+            return None
+        finally:
+            self._is_hearing = False
+        return None if self._answer == before else self._answer
 
 
 async def request(connection: "MuxedConnection") -> Identify:
@@ -68,19 +91,29 @@ async def _ask(connection: "MuxedConnection") -> Identify:
             stream = await connection.open_tunnel(PROTOCOL, is_urgent=True)
             try:
                 stream.finish()
-                while len(data) < MAX_MESSAGE:
-                    data += await stream.read()
+                await _read(stream, data)
             finally:
                 stream.abort()  # whoever tells no end would keep it open
-        except MuxedStreamEOF:
-            pass
         except (MuxedStreamError, MuxedConnError):
             return Identify()
     try:
-        # go-libp2p sends a signed record that is long behind the rest: several messages are read as one.
-        return Identify.decode(b"".join(Delimited(MAX_MESSAGE).receive(data)))
+        return _decode(data)
     except RemoteProtocolError:
         return Identify()
+
+
+async def _read(stream: MuxedStream, data: bytearray) -> None:
+    """Read to the end, or as much as we take."""
+    try:
+        while len(data) < MAX_MESSAGE:
+            data += await stream.read()
+    except MuxedStreamEOF:
+        pass
+
+
+def _decode(data: bytearray) -> Identify:
+    # go-libp2p sends a signed record that is long behind the rest: several messages are read as one.
+    return Identify.decode(b"".join(Delimited(MAX_MESSAGE).receive(data)))
 
 
 async def answer(stream: MuxedStream, identity: Identify, peer_id: str) -> None:

@@ -45,6 +45,10 @@ class Observed:
             and self._is_listening(connection.local_port)
         )
 
+    def __contains__(self, connection: MuxedConnection) -> bool:
+        """Return whether a connection's peer was asked how it sees us."""
+        return connection in self._seen
+
     def note(self, connection: MuxedConnection, address: bytes) -> None:
         """Take a peer's answer: a multiaddr in its binary form, empty while it has yet to come."""
         self._seen[connection] = read_observed(address)

@@ -2,15 +2,18 @@
 
 import pytest
 import trio
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
 
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
-from peertunnel.protocols.identify import PROTOCOL
+from peertunnel.protocols.circuit import HOP
+from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.protocols.identify import PROTOCOL, PUSH, Identify
 from peertunnel.transport import identify
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.identify import request
 from peertunnel.transport.stream import MuxedStream
-from tests.node.pair import LOOPBACK, PATIENCE
+from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
 
 
 def count(host: Host) -> list[MuxedStream]:
@@ -97,3 +100,82 @@ async def test_who_gives_up_or_is_refused_leaves_the_question_to_the_next(
             assert (await request(connection)).protocols == frozenset()
             server.serve(PROTOCOL, answer)
             assert PROTOCOL in (await request(connection)).protocols
+
+
+# -- pushes -------------------------------------------------------------------------------------------------------
+
+
+async def push(server: Host, client: Host, data: bytes) -> None:
+    """Push to a client, and wait until it has been taken."""
+    (connection,) = server.connections(client.peer_id)
+    stream = await connection.open_tunnel(PUSH)
+    await stream.write(data)
+    await stream.close_write()
+    with pytest.raises(MuxedStreamEOF), trio.fail_after(PATIENCE):
+        await stream.read()
+
+
+def news(server: Host, *protocols: str) -> bytes:
+    return encode_delimited(Identify(protocols=frozenset(protocols)).encode(server.peer_id))
+
+
+async def test_what_is_pushed_is_known_and_the_rest_stays() -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        before, asked = await request(connection), count(server)
+        await push(server, client, news(server, "/news/1.0.0"))
+        after = await request(connection)
+        assert after.protocols == {"/news/1.0.0"}
+        assert after.addresses == before.addresses and after.agent == before.agent
+        assert not asked
+
+
+@pytest.mark.parametrize("data", [b"\x01", b"\x02\xff\xff", encode_delimited(bytes(70_000)), bytes(70_000)])
+async def test_a_push_that_is_none_is_refused_and_changes_nothing(data: bytes) -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        before = await request(connection)
+        if data == b"\x01":  # a message that stays away is no news
+            await push(server, client, data)
+        else:
+            with pytest.raises(MuxedStreamError):
+                await push(server, client, data)
+        assert await request(connection) == before
+        assert not connection.is_closed
+
+
+async def test_one_push_at_a_time_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        await request(connection)
+        (theirs,) = server.connections(client.peer_id)
+        slow = await theirs.open_tunnel(PUSH)
+        await slow.write(news(server, "/slow/1.0.0"))
+        await until(lambda: connection.acquaintance._is_hearing)
+        with pytest.raises(MuxedStreamError):
+            await push(server, client, news(server, "/quick/1.0.0"))
+        await slow.close()
+        await until(lambda: not connection.acquaintance._is_hearing)
+        assert (await request(connection)).protocols == {"/slow/1.0.0"}
+
+
+async def test_a_peer_that_says_later_that_it_is_a_relay_is_one() -> None:
+    here = (f"/ip4/{other_address()}/tcp/0",)
+    async with (
+        open_host(Identity.ephemeral(), here) as server,
+        open_host(Identity.ephemeral(), here) as client,
+    ):
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        assert HOP not in (await request(connection)).protocols
+        assert server.peer_id not in client.reservations._relays
+        await push(server, client, news(server, HOP))
+        await until(lambda: server.peer_id in client.reservations._relays)

@@ -56,11 +56,11 @@ async def member(entry: str) -> AsyncIterator[Node]:
 async def providers(entry: str, services: list[Service]) -> AsyncIterator[list[Node]]:
     """Provide each service, to those who know its secret, from a node of its own."""
     async with AsyncExitStack() as stack:
-        nursery = await stack.enter_async_context(trio.open_nursery())
+        nodes = [await stack.enter_async_context(member(entry)) for _ in services]
+        nursery = await stack.enter_async_context(trio.open_nursery())  # ends before the nodes do
         stack.callback(nursery.cancel_scope.cancel)
-        nodes = []
-        for service in services:
-            node, log = await stack.enter_async_context(member(entry)), Log()
+        for node, service in zip(nodes, services, strict=True):
+            log = Log()
 
             async def provide(node: Node = node, service: Service = service, log: Log = log) -> None:
                 nowhere, stop = TcpEndpoint(None, 1), trio.Event()
@@ -68,7 +68,6 @@ async def providers(entry: str, services: list[Service]) -> AsyncIterator[list[N
 
             nursery.start_soon(provide)
             await log.wait(Ready)
-            nodes.append(node)
         yield nodes
 
 

@@ -25,7 +25,7 @@ from peertunnel.protocols.record import PeerRecord, seal
 from peertunnel.transport import identify, pings
 from peertunnel.transport.addresses import dialable
 from peertunnel.transport.circuits import HOP, STOP, Circuits
-from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.connection import LINGER, MuxedConnection
 from peertunnel.transport.dialer import DialError
 from peertunnel.transport.listener import Listener, ListenError, bind_tcp
 from peertunnel.transport.observed import Observed
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from peertunnel.identity import Identity
 
 AGENT = f"peertunnel/{__version__}"
+PARTING = 60.0  # seconds for what ended tunnels have sent to arrive on a slow line, unless we stop at once
 CHECK = 3.0  # seconds for a peer to answer once the network has changed: a round trip and two retransmissions
 
 # When it is imported, the library has its warnings printed; who runs us decides what is seen.
@@ -324,11 +325,11 @@ class Host:
         async with self._visits.to(peer_id, addresses, within) as connection:
             return await identify.identified(connection)
 
-    async def close(self) -> None:
-        """Close all connections, which tells the peers."""
+    async def close(self, within: float = LINGER) -> None:
+        """Close all connections, which tells the peers; see `MuxedConnection.close`."""
         async with trio.open_nursery() as nursery:
             for connection in self.network.connections():
-                nursery.start_soon(connection.close)
+                nursery.start_soon(connection.close, within)
 
 
 @asynccontextmanager
@@ -363,9 +364,10 @@ async def open_host(
                     if host.quic is not None:
                         host.quic.stop_accepting()
                     nursery.cancel_scope.cancel()
-                    with trio.CancelScope(shield=True):
-                        await host.close()
+            await host.close(PARTING)
         finally:
+            with trio.CancelScope(shield=True):
+                await host.close()
             for listener in listeners:
                 listener.close()
             reactor.cancel_scope.cancel()  # last: what closes above still needs it

@@ -18,6 +18,8 @@ from peertunnel.transport.router import Router
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.way import Way
 
+LINGER = 1.0  # seconds for the peer to get what we sent last before the connection is closed
+STILL = 3.0  # seconds without a sign that it gets any of it, after which no more is expected
 NEGOTIATION_TIMEOUT = 10.0  # seconds for the peer to settle the protocol of a stream; as in go-libp2p
 _log = logging.getLogger(__name__)
 
@@ -299,8 +301,13 @@ class MuxedConnection(ABC):
 
     @property
     def has_streams(self) -> bool:
-        """Whether any stream is open, ours or the peer's."""
-        return bool(self._streams)
+        """Whether any stream is open, ours or the peer's, or what one has sent has yet to arrive."""
+        return bool(self._streams) or self.is_delivering
+
+    @property
+    @abstractmethod
+    def is_delivering(self) -> bool:
+        """Whether it is up to us to send on what was sent before."""
 
     @property
     @abstractmethod
@@ -308,8 +315,12 @@ class MuxedConnection(ABC):
         """Whether ours was the client's side of the handshakes."""
 
     @abstractmethod
-    async def close(self) -> None:
-        """Close the connection: open streams are aborted, and what was sent before still arrives."""
+    async def close(self, within: float = LINGER) -> None:
+        """Close the connection: open streams are aborted, and what was sent before still arrives.
+
+        Args:
+            within: seconds for that, as long as the peer goes on taking it.
+        """
 
     @abstractmethod
     def get_transport_addresses(self) -> list[Multiaddr]:

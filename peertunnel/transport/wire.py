@@ -40,7 +40,7 @@ class SocketChannel(Channel):
         self._output: memoryview | None = None  # sealed bytes that the socket has not taken
         self._start = self._end = 0
         self._finishing = False
-        self._unacknowledged = 0
+        self._written = self._acknowledged = 0  # bytes, of all that was sent
         self._ended = trio.Event()
         self._failure: Exception | None = None
 
@@ -110,7 +110,9 @@ class SocketChannel(Channel):
         if output is None:
             return
         try:
-            self._start += self._sock.send(output[self._start : self._end])
+            size = self._sock.send(output[self._start : self._end])
+            self._start += size
+            self._written += size
         except BlockingIOError:
             pass
         except OSError:
@@ -144,12 +146,12 @@ class SocketChannel(Channel):
             self._registration.wait_for(0)
 
     def progressed(self) -> bool:
-        before = self._unacknowledged
         try:
-            (self._unacknowledged,) = struct.unpack("i", ioctl(self._sock, TIOCOUTQ, b"\0" * 4))
+            (waiting,) = struct.unpack("i", ioctl(self._sock, TIOCOUTQ, b"\0" * 4))
         except (OSError, ValueError):
             return False  # closed, or a system that does not count
-        return 0 < self._unacknowledged < before
+        before, self._acknowledged = self._acknowledged, self._written - waiting
+        return waiting > 0 and self._acknowledged > before
 
     def finish(self) -> None:
         self._finishing = True

@@ -17,14 +17,13 @@ from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
-from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.connection import LINGER, STILL, MuxedConnection
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
 from peertunnel.transport.stream import MuxedStream
 
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
-_LINGER = 1.0  # seconds for the peer to take what we sent last before the socket is closed
 
 
 class YamuxConnection(MuxedConnection):
@@ -55,6 +54,7 @@ class YamuxConnection(MuxedConnection):
         self._raw = raw
         self._channel = channel
         self._turns: deque[Callable[[], None]] = deque()
+        self._drains = trio.lowlevel.ParkingLot()
         self._is_draining = False
         self._is_flushing = False
 
@@ -188,6 +188,8 @@ class YamuxConnection(MuxedConnection):
         while self._turns and not self._channel.is_blocked:
             self._turns.popleft()()
         self._is_draining = False
+        if self._drains:
+            self._drains.unpark_all()
 
     @property
     def is_contended(self) -> bool:
@@ -249,21 +251,38 @@ class YamuxConnection(MuxedConnection):
             self.flush_now()
             self._channel.finish()
 
-    async def close(self) -> None:
+    @property
+    def is_delivering(self) -> bool:
+        """Whether something has yet to leave: what the system has taken it sends without us."""
+        return not self.is_closed and (self._channel.is_blocked or self.session.has_outgoing)
+
+    async def close(self, within: float = LINGER) -> None:
         """Close the connection: open streams are aborted, and what was sent before still arrives."""
         if not self.is_closed:
             for stream in list(self._streams.values()):
                 stream.abort()
             self.session.send_go_away()
             self.flush()
+            with trio.move_on_after(within):
+                while self.is_delivering and await self._left():
+                    pass
             self._channel.finish()
-            with trio.move_on_after(_LINGER):
+            with trio.move_on_after(LINGER):
                 await self.event_closed.wait()
             self._end("closed by us")
+
+    async def _left(self) -> bool:
+        """Wait until all has left; return whether it has in time, or the peer has taken some of it."""
+        self._channel.progressed()
+        with trio.move_on_after(STILL):
+            await self._drains.park()
+            return True
+        return self._channel.progressed()
 
     def _release(self) -> None:
         while self._turns:
             self._turns.popleft()()
+        self._drains.unpark_all()
         self._channel.close()
 
     @property

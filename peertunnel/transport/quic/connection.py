@@ -15,7 +15,7 @@ from multiaddr import Multiaddr
 from peertunnel.streams import End
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer
-from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.connection import LINGER, STILL, MuxedConnection
 from peertunnel.transport.raw import socket_address
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 BATCH = 256 * 1024  # bytes that are handed to the engine at a time
 HELD = 256 * 1024  # bytes of a stream that are read ahead of whoever takes them
-_LINGER = 1.0  # seconds for the peer to get what we sent last before the connection is closed
 
 
 @dataclass(slots=True)
@@ -320,18 +319,31 @@ class QuicConnection(MuxedConnection):
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    async def close(self) -> None:
+    @property
+    def is_delivering(self) -> bool:
+        """Whether something that was sent has yet to arrive: nobody sends it again when we are gone."""
+        return not self.is_closed and (
+            bool(self._undelivered) or any(flow.is_full for flow in self._flows.values())
+        )
+
+    async def close(self, within: float = LINGER) -> None:
         """Close the connection: open streams are aborted, and what was sent before still arrives."""
         if not self.is_closed:
             for stream in list(self._streams.values()):
                 stream.abort()
-            with trio.move_on_after(_LINGER):
-                while (
-                    self._undelivered or any(flow.is_full for flow in self._flows.values())
-                ) and not self.is_closed:
-                    await self._delivered.park()
+            with trio.move_on_after(within):
+                while self.is_delivering and await self._acknowledged():
+                    pass
             self._end("closed by us")
         await trio.lowlevel.checkpoint()
+
+    async def _acknowledged(self) -> bool:
+        """Wait until a stream is delivered; return whether one was in time, or at least some of it."""
+        before = self._look()[3]
+        with trio.move_on_after(STILL):
+            await self._delivered.park()
+            return True
+        return self._look()[3] > before
 
     def _release(self) -> None:
         self._flows.clear()

@@ -193,6 +193,21 @@ async def test_what_was_sent_before_a_close_arrives() -> None:
         assert received == 1 << 20
 
 
+async def test_a_slow_reader_gets_it_all_although_the_peer_is_gone() -> None:
+    async with streams() as (client, server):
+        await server.close_write()
+        await client.write(bytes(4 * HELD))
+        await client.close_write()
+        await until(lambda: client.is_closed and not client.muxed_conn.is_delivering)
+        await client.muxed_conn.close()
+        await server.muxed_conn.event_closed.wait()
+        received = 0
+        with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamEOF):
+            while True:
+                received += len(await server.read())
+        assert received == 4 * HELD
+
+
 async def test_a_lost_connection_is_never_taken_for_an_end() -> None:
     async with streams() as (client, server):
         await client.write(b"half")

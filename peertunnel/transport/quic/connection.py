@@ -131,7 +131,19 @@ class QuicConnection(MuxedConnection):
 
     def on_lost(self, reason: str) -> None:
         """Take the end of the connection."""
+        self._read_out()
         self._end(reason or "closed by us")
+
+    def _read_out(self) -> None:
+        """Take the rest of what our readers are slow to take: the peer knows that it has come, and is gone for good."""
+        for stream_id, flow in list(self._flows.items()):
+            while flow.is_finishing and not (flow.is_over or flow.is_read):
+                read = self._engine.read_into(self.number, stream_id, buffers.received)
+                if read is None:
+                    break
+                self._take(flow, buffers.received, *read)
+                if read[1] is not None:
+                    break
 
     def on_received(self) -> None:
         """Look for the answer to a ping: something has come."""
@@ -157,18 +169,21 @@ class QuicConnection(MuxedConnection):
             if read is None:
                 self._aborted(flow)
                 return
-            size, end = read
-            flow.is_read = end is True
-            if size:
-                flow.held += size
-                flow.stream.on_data([view[:size]], size)
-            if flow.is_read:
-                flow.stream.on_finished()
-            if end is not None or flow.is_over:
+            self._take(flow, view, *read)
+            if read[1] is not None or flow.is_over:
                 return
         if self._engine.is_reset(self.number, stream_id):
             self._aborted(flow)
         flow.is_paused = True
+
+    def _take(self, flow: _Flow, view: memoryview, size: int, end: bool | None) -> None:
+        """Hand on bytes, and the peer's end if that is behind them."""
+        flow.is_read = end is True
+        if size:
+            flow.held += size
+            flow.stream.on_data([view[:size]], size)
+        if flow.is_read:
+            flow.stream.on_finished()
 
     def resume(self) -> None:
         """Take what happened before the host knew us, and read on where readers have caught up."""

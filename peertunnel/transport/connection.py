@@ -316,7 +316,7 @@ class MuxedConnection(ABC):
 
     @abstractmethod
     async def close(self, within: float = LINGER) -> None:
-        """Close the connection: open streams are aborted, and what was sent before still arrives.
+        """Close the connection: open streams are aborted, and what was sent before still arrives. Cancelled, close at once.
 
         Args:
             within: seconds for that, as long as the peer goes on taking it.

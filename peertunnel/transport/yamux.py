@@ -263,13 +263,15 @@ class YamuxConnection(MuxedConnection):
                 stream.abort()
             self.session.send_go_away()
             self.flush()
-            with trio.move_on_after(within):
-                while self.is_delivering and await self._left():
-                    pass
-            self._channel.finish()
-            with trio.move_on_after(LINGER):
-                await self.event_closed.wait()
-            self._end("closed by us")
+            try:
+                with trio.move_on_after(within):
+                    while self.is_delivering and await self._left():
+                        pass
+                self._channel.finish()
+                with trio.move_on_after(LINGER):
+                    await self.event_closed.wait()
+            finally:
+                self._end("closed by us")
 
     async def _left(self) -> bool:
         """Wait until all has left; return whether it has in time, or the peer has taken some of it."""

@@ -1,17 +1,21 @@
 """Dialling: every address counts, the wrong peer never wins, and yesterday's failure is forgotten."""
 
 import socket
+from functools import partial
 from typing import NoReturn
 
 import pytest
 import trio
+from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from peertunnel.errors import NotFound
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
-from peertunnel.transport.tcp import is_tcp
-from tests.node.pair import LOOPBACK, PATIENCE
+from peertunnel.transport.race import Attempt, Race
+from peertunnel.transport.tcp import connect, is_tcp
+from peertunnel.transport.yamux import YamuxConnection
+from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
 
 BOTH = ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")
 
@@ -105,6 +109,35 @@ async def test_a_dial_ends_at_its_deadline() -> None:
             with pytest.raises(NotFound):
                 await client.dial(Identity.ephemeral().peer_id, [address_of(sock)], 0.3)
             assert trio.current_time() - began < 2
+
+
+async def test_of_two_attempts_that_win_at_once_one_is_closed() -> None:
+    go, race = trio.Event(), Race()
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "tcp") as server,
+        open_host(Identity.ephemeral(), (), "tcp") as client,
+    ):
+
+        async def stand() -> YamuxConnection:
+            sock = await connect(("127.0.0.1", int(server.listening[0].rpartition("/")[2])))
+            peer_id = ID.from_base58(server.peer_id)
+            return yamux_of(await client.network.upgrader.upgrade(sock, peer_id, is_client=True))
+
+        async def attempt(connection: YamuxConnection) -> YamuxConnection:
+            await go.wait()
+            return connection
+
+        both = [await stand(), await stand()]
+        attempts = [Attempt(Multiaddr(server.listening[0]), partial(attempt, one)) for one in both]
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(race.run, attempts)
+                await until(lambda: race._running == 2)
+                go.set()
+        (loser,) = (connection for connection in both if connection is not race.winner)
+        assert loser.is_closed and loser._raw.sock.fileno() == -1
+        assert race.winner is not None and not race.winner.is_closed
+        await race.winner.close()
 
 
 async def test_a_node_does_not_dial_itself() -> None:

@@ -346,10 +346,12 @@ class QuicConnection(MuxedConnection):
         if not self.is_closed:
             for stream in list(self._streams.values()):
                 stream.abort()
-            with trio.move_on_after(within):
-                while self.is_delivering and await self._acknowledged():
-                    pass
-            self._end("closed by us")
+            try:
+                with trio.move_on_after(within):
+                    while self.is_delivering and await self._acknowledged():
+                        pass
+            finally:
+                self._end("closed by us")
         await trio.lowlevel.checkpoint()
 
     async def _acknowledged(self) -> bool:

@@ -175,6 +175,8 @@ async def test_what_was_sent_before_a_close_arrives(monkeypatch: pytest.MonkeyPa
         await client.write(bytes(1 << 20))
         await client.close_write()
         await server.close_write()
+        with pytest.raises(MuxedStreamEOF):  # else the stream would be open still, and be aborted
+            await client.read()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.muxed_conn.close)
             received = 0

@@ -1,7 +1,7 @@
 """A tunnel from behind one router to behind another: relay, provider, target, consumer and client, each in its place."""
 
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from tests.nat.recorded import Recorded, recorded
 BYTE_SECONDS = 30.0  # until the first byte is back
 ANSWER_SECONDS = 10.0  # for one try of it
 RETRY_SECONDS = 0.05
+
+Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,12 @@ async def relaying(lab: Lab, parties: Trio, folder: Path) -> AsyncIterator[tuple
 
 
 @asynccontextmanager
-async def serving(lab: Lab, parties: Trio, folder: Path, behind: str = "provider") -> AsyncIterator[Site]:
-    """Run a relay, and a provider behind a router, with something to tunnel to beside it."""
+async def serving(
+    lab: Lab, parties: Trio, folder: Path, behind: str = "provider", serve: Serve | None = None
+) -> AsyncIterator[Site]:
+    """Run a relay, and a provider behind a router, with something to tunnel to beside it: what echoes, or `serve`."""
     machine = lab.host(behind)
-    async with relaying(lab, parties, folder) as (place, relay), echoing(machine) as target:
+    async with relaying(lab, parties, folder) as (place, relay), target_on(machine, serve or _echo) as target:
         command = parties.provider.provider(machine, place, target)
         async with recorded(command, folder / "provider") as provider:
             with trio.fail_after(BYTE_SECONDS):
@@ -108,15 +112,15 @@ async def crossing(parties: Trio, provider: Nat, consumer: Nat, folder: Path) ->
 
 
 @asynccontextmanager
-async def echoing(machine: Machine) -> AsyncIterator[str]:
-    """Give back what comes, on a port of a machine's own loopback, until the block ends."""
+async def target_on(machine: Machine, answer: Serve) -> AsyncIterator[str]:
+    """Serve a port of a machine's own loopback until the block ends."""
     with machine.socket(socket.SOCK_STREAM) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         host, port = listener.getsockname()
         async with trio.open_nursery() as nursery:
             serve = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-            nursery.start_soon(trio.serve_listeners, _echo, [serve])
+            nursery.start_soon(trio.serve_listeners, answer, [serve])
             yield f"{host}:{port}"
             nursery.cancel_scope.cancel()
 

@@ -49,6 +49,25 @@ packets a second, no more than 20 s, and five seconds before, in which DCUtR fai
 --providers cone --consumers symmetric` counts. Where both routers are symmetric the tunnel stays relayed, and `-v` says so.
 
 Both ends must speak QUIC, and IPv4. A relay that speaks TCP and QUIC is called over both, so that both mappings are known.
+
+## When a consumer moves
+
+Over QUIC a transfer goes on when the consumer's router gives it another port or address, and when its machine changes to
+another network: the provider learns of it by the consumer's next packet (RFC 9000, section 9). On Linux `pt` is told of each
+change of addresses and routes, elsewhere it looks every two seconds. What a router changes nobody tells: a consumer to which
+data was coming therefore asks for a sign of life when none has come for 0.2 to 0.4 s. Nine runs of each
+(`tests/nat/test_moving.py`: 64 MiB, "slowly" 2 MiB at 0.7 MiB/s, on two busy cores) lost nothing; the longest time in which
+nothing arrived, median and worst, in seconds:
+
+| the consumer | receives | sends | receives slowly |
+| --- | --- | --- | --- |
+| its router forgets it and gives it another port | 0.26, at most 0.39 | 0.10, at most 0.57 | 0.26, at most 0.43 |
+| its cable is pulled, another network is there | 0.08, at most 0.62 | 0.07, at most 0.41 | 0.04, at most 0.13 |
+| its address goes, another one comes elsewhere | 0.06, at most 0.37 | 0.06, at most 0.10 | 0.03, at most 0.12 |
+
+It is the end that dialled which may move, towards one that lets in who comes: in QUIC, servers stay where they are, and a
+router that only lets in answers takes the new port for a stranger. There the connection ends within 14 s, its tunnels are
+aborted, and new ones go another way.
 """
 
 

@@ -1,5 +1,6 @@
-"""The network changes under a node: addresses come and go, and machines sleep."""
+"""The network changes under a node: addresses and routes come and go, and machines sleep."""
 
+import sys
 import time
 from ipaddress import ip_address
 
@@ -9,6 +10,29 @@ from trio.testing import MockClock
 
 from peertunnel import changes
 from peertunnel.interfaces import InterfaceAddress
+from tests.interop.peers import running
+from tests.node.lan import open_machine
+
+NOTICED_SECONDS = 1.0
+WATCH = """
+import json, trio, trio.testing
+from peertunnel import changes
+
+changes.LOOK = 1000.0
+
+async def note():
+    network = sorted(address for address in changes._network() if ":" not in address)
+    print(json.dumps({"kind": "change", "network": network}), flush=True)
+    await trio.sleep_forever()
+
+async def main():
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(changes.watch_network, note)
+        await trio.testing.wait_all_tasks_blocked()
+        print('{"kind": "ready"}', flush=True)
+
+trio.run(main)
+"""
 
 
 class Network:
@@ -31,6 +55,7 @@ class Network:
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     found = Network()
     monkeypatch.setattr(changes, "interface_addresses", lambda: tuple(found.addresses))
+    monkeypatch.setattr(changes, "_FAR", ())  # what this machine really has
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + found.asleep)
     return found
@@ -53,4 +78,26 @@ async def test_changes_are_told_and_nothing_else(network: Network, autojump_cloc
         network.asleep += 2 * changes.ASLEEP
         await network.look()
         assert network.notes == 3
+        before, network.addresses = network.addresses, []
+        await network.look()
+        assert network.notes == 3  # that there is no network is of no use to anybody
+        network.addresses = before
+        await network.look()
+        assert network.notes == 4
         nursery.cancel_scope.cancel()
+
+
+async def test_changes_are_told_at_once() -> None:
+    """Addresses and routes that come, or go while others stay, whatever the call before is still at."""
+    async with open_machine() as machine, running(machine.command(sys.executable, "-c", WATCH)) as watcher:
+        await watcher.event("ready")
+        first = await machine.cable("10.1.0.1/24")
+        await watcher.event("change", NOTICED_SECONDS, network=["10.1.0.1"])
+        await machine.cable("10.2.0.1/24")
+        await watcher.event("change", NOTICED_SECONDS, network=["10.1.0.1", "10.2.0.1"])
+        await machine.run("ip", "route", "add", "default", "via", "10.1.0.2")
+        await watcher.event("change", NOTICED_SECONDS, network=["10.1.0.1", "10.2.0.1", "from 10.1.0.1"])
+        await machine.run("ip", "route", "replace", "default", "via", "10.2.0.2")
+        await watcher.event("change", NOTICED_SECONDS, network=["10.1.0.1", "10.2.0.1", "from 10.2.0.1"])
+        await first.down()
+        await watcher.event("change", NOTICED_SECONDS, network=["10.2.0.1", "from 10.2.0.1"])

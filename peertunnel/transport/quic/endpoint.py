@@ -26,6 +26,7 @@ from peertunnel.transport.upgrade import UpgradeError
 from peertunnel.transport.way import DIRECT, Way
 
 BATCHES = 16  # sends and receives of up to 64 KiB before others get their turn
+HUSH = 0.2  # seconds without data amid a transfer; once or twice that, and its receiver speaks up
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _REFUSED = 0x12A  # the code of a close for a wrong certificate: QUIC's for TLS' alert bad_certificate
 _NOWHERE = (
@@ -89,13 +90,17 @@ class Endpoint:
         self._dials: dict[int, _Dial] = {}
         self._unsent: tuple[bytes, int, SockAddress, str | None] | None = None
         self._timer = trio.CancelScope()
+        self._heard: set[int] = set()  # connections of ours by which data has come of late
+        self._hears = trio.Event()
         self._is_working = self._is_flushing = False
 
     async def run(self) -> None:
         """Serve the socket until cancelled; connections that are still open are closed then."""
         self._registration.add(READ)
         try:
-            await self._keep_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._mind_silence)
+                await self._keep_time()
         finally:
             for connection in list(self._connections.values()):
                 connection.on_lost("")
@@ -122,6 +127,22 @@ class Endpoint:
                 self._receive()  # we were stopped ourselves: what peers sent meanwhile is read first
             self.engine.handle_timeouts(now)
             self.flush()
+
+    async def _mind_silence(self) -> None:
+        """Ask for a sign of life where a transfer stalls.
+
+        When a router has given a client another port, its peer hears of that by its next packet alone, and who only
+        receives sends none.
+        """
+        while True:
+            await self._hears.wait()
+            self._hears = trio.Event()
+            while before := self._heard:
+                self._heard = set()
+                await trio.sleep(HUSH)
+                for number in before - self._heard:
+                    self.engine.ping(number)
+                self.flush()
 
     # -- the socket -----------------------------------------------------------------------------------------------
 
@@ -248,6 +269,9 @@ class Endpoint:
             elif kind == "lost":
                 self._lost(number, connection, reason)
             elif connection is not None:
+                if kind == "readable" and connection.is_initiator:
+                    self._heard.add(number)
+                    self._hears.set()
                 try:
                     connection.on_event(kind, stream_id)
                 except Exception as error:  # noqa: BLE001  a task boundary: peers drive what happens in here

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from tests.nat.lab.kinds import LabError, Nat
 from tests.nat.lab.links import Link
 from tests.nat.lab.namespaces import TOOLS, entering, inside, ip, nft, run, setting
-from tests.nat.lab.rules import WAN, ruleset
+from tests.nat.lab.rules import LAN, WAN, ruleset
 from tests.nat.lab.upnp import start_upnp
 
 RUN_SECONDS = 60.0  # for a command that ends by itself
@@ -111,6 +111,14 @@ class Router(Machine):
         """Forget all connections, as a router does that is switched off and on."""
         for family in ("ipv4", "ipv6"):
             self.run("conntrack", "-F", "-f", family)
+
+    def join(self, machine: Machine, device: str) -> None:
+        """Give a machine from elsewhere a device with an address in this LAN too, but no route through it yet."""
+        address = self.lan_ip.rpartition(".")[0] + ".200"
+        far = f"j-{machine.name}"[:15]
+        ip([f"link add {device} type veth peer name {far} netns {self.namespace}"], machine.namespace)
+        ip([f"link set {far} master {LAN}", f"link set {far} up"], self.namespace)
+        ip([f"addr add {address}/24 dev {device}", f"link set {device} up"], machine.namespace)
 
     def renumber(self) -> str:
         """Get another public address from the provider, so that every mapping dies; returns the address."""

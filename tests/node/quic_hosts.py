@@ -1,0 +1,36 @@
+"""Two hosts that speak QUIC, on this machine."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from peertunnel.host import Host, open_host
+from peertunnel.identity import Identity
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.stream import MuxedStream
+from tests.node.pair import LOOPBACK, PATIENCE, until
+
+PROTOCOL = "/test/1.0.0"
+
+
+@asynccontextmanager
+async def hosts() -> AsyncIterator[tuple[Host, Host, MuxedConnection]]:
+    """Yield a server, a client and the client's connection to it."""
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "quic") as server,
+        open_host(Identity.ephemeral(), (), "quic") as client,
+    ):
+        yield server, client, await client.dial(server.peer_id, server.addresses, PATIENCE)
+
+
+@asynccontextmanager
+async def streams() -> AsyncIterator[tuple[MuxedStream, MuxedStream]]:
+    """Yield both ends of one stream; the first belongs to the host that dialled."""
+    arrived: list[MuxedStream] = []
+    async with hosts() as (server, _, connection):
+        server.serve(PROTOCOL, arrived.append)
+        opened = await connection.open_tunnel(PROTOCOL)
+        with trio.fail_after(PATIENCE):
+            await until(lambda: arrived)
+        yield opened, arrived[0]

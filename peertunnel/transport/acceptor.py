@@ -53,8 +53,12 @@ class _Acceptor:
     ) -> None:
         self._reactor = reactor
         self._listener = listener
-        self._family = int(listener.family)  # asked for with each connection it costs as much as to accept one
-        self._name = sockets.local_name(listener) if self._family == socket.AF_UNIX else ""  # who connects has none
+        self._family = int(
+            listener.family
+        )  # asked for with each connection it costs as much as to accept one
+        self._name = (
+            sockets.local_name(listener) if self._family == socket.AF_UNIX else ""
+        )  # who connects has none
         self._handler = handler
         self._warn = warn
         self._last_shortage = -math.inf  # seconds, on trio's clock

@@ -44,7 +44,7 @@ def engine(
         bytes([number]) * 32,
         is_server,
         16,
-        (window, 4 * window, 4 * window),
+        ((window, 4 * window, 4 * window),) * 2,
         (10.0, 4.0),
         (1452, 1452),
         ("cubic", "cubic"),

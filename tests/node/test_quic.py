@@ -34,7 +34,7 @@ if (reason := quic.why_not()) is not None:
 
 from peertunnel.transport.quic import udp
 from peertunnel.transport.quic.connection import BATCH, HELD, QuicConnection
-from peertunnel.transport.quic.transport import STREAM_WINDOW
+from peertunnel.transport.quic.transport import SEND_WINDOW, STREAM_WINDOW
 
 SO_NO_CHECK = 11  # socket(7) of Linux; Python doesn't know it
 IPV6 = ("/ip6/::1/tcp/0",)
@@ -119,15 +119,33 @@ async def test_a_reader_that_stops_holds_its_writer_back_and_nobody_else() -> No
                 await client.write(bytes(BATCH))
                 sent += BATCH
         assert waiting.cancelled_caught
-        assert sent <= STREAM_WINDOW + HELD + 2 * BATCH + (
-            16 << 20
-        )  # the peer's window, and what we hold for it
+        assert (
+            sent <= STREAM_WINDOW[1] + HELD + 2 * BATCH + SEND_WINDOW
+        )  # the peer's, and what we hold for it
         assert len(server._inbox) <= HELD
         with trio.fail_after(PATIENCE):
             assert await client.muxed_conn.ping() > 0
             received = 0
             while received < sent:
                 received += len(await server.read())
+
+
+async def test_many_readers_that_stop_hold_nobody_else_back() -> None:
+    """What they don't read comes out of the window of the whole connection."""
+    arrived = list[MuxedStream]()
+    async with hosts() as (server, client, near):
+        server.serve(PROTOCOL, arrived.append)
+        with trio.move_on_after(2) as waiting:
+            async with trio.open_nursery() as nursery:
+                for _ in range(20):
+                    stalled = await near.open_tunnel(PROTOCOL)
+                    nursery.start_soon(stalled.write, bytes(STREAM_WINDOW[1] + HELD + 4 * BATCH))
+        assert waiting.cancelled_caught and len(arrived) == 20
+        lively = await near.open_tunnel(PROTOCOL)
+        with trio.fail_after(PATIENCE):
+            await lively.write(b"?")
+            await until(lambda: len(arrived) == 21)
+            assert await arrived[-1].read() == b"?"
 
 
 async def test_a_protocol_is_settled_piece_by_piece_although_nothing_can_be_sent() -> None:
@@ -138,7 +156,7 @@ async def test_a_protocol_is_settled_piece_by_piece_although_nothing_can_be_sent
         server.serve(PROTOCOL, arrived.append)
         client.serve(PROTOCOL, lambda stream: None)
         (far,) = server.connections(client.peer_id)
-        bulk = [await far.open_tunnel(PROTOCOL) for _ in range(2)]
+        bulk = [await far.open_tunnel(PROTOCOL) for _ in range(10)]
         proposing = await near._open(proposal)
         near.send(proposing.stream_id, hello[:5])
         await until(lambda: proposing.stream_id in far._streams)

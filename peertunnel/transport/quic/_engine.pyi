@@ -21,7 +21,7 @@ class Endpoint:
         server: whether to accept connections.
         streams: how many streams a peer may have open with us.
         windows: bytes that a peer may send ahead of the reader, on a stream and on a connection; and bytes that we send
-            ahead of a peer's acknowledgement, on a connection.
+            ahead of a peer's acknowledgement, on a connection; to other machines and to this one.
         patience: seconds of silence before a connection counts as lost, and seconds between signs of life.
         datagrams: bytes of the largest datagrams to try, to other machines and to this one.
         congestion: "cubic" or "bbr", to other machines and to this one.
@@ -35,7 +35,7 @@ class Endpoint:
         reset_key: bytes,
         server: bool,
         streams: int,
-        windows: tuple[int, int, int],
+        windows: tuple[tuple[int, int, int], tuple[int, int, int]],
         patience: tuple[float, float],
         datagrams: tuple[int, int],
         congestion: tuple[str, str],

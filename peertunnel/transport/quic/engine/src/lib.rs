@@ -40,14 +40,15 @@ impl Endpoint {
     #[rustfmt::skip]
     #[allow(clippy::too_many_arguments)]
     fn new(certificate: Vec<u8>, key: Vec<u8>, seed: [u8; 32], reset_key: [u8; 32], server: bool, streams: u32,
-           windows: (u32, u32, u32), patience: (f64, f64), datagrams: [u16; 2], congestion: [String; 2]) -> PyResult<Self> {
+           windows: [(u32, u32, u32); 2], patience: (f64, f64), datagrams: [u16; 2], congestion: [String; 2]) -> PyResult<Self> {
         let (client, crypto) = tls::configs(certificate, key).map_err(invalid)?;
         let [key, reset_key] = [&seed, &reset_key].map(|key| hmac::Key::new(hmac::HMAC_SHA256, key));
         let token_key = Arc::new(hkdf::Salt::new(hkdf::HKDF_SHA256, b"retry").extract(&seed));
         let clock = Arc::new(Clock::default());
         let configs = [0, 1].map(|at| {
             let mut transport = quinn::TransportConfig::default();
-            transport.stream_receive_window(windows.0.into()).receive_window(windows.1.into()).send_window(windows.2.into());
+            let (stream, connection, send) = windows[at];
+            transport.stream_receive_window(stream.into()).receive_window(connection.into()).send_window(send.into());
             transport.max_concurrent_bidi_streams(streams.into()).max_concurrent_uni_streams(0u8.into());
             transport.max_idle_timeout(Duration::from_secs_f64(patience.0).try_into().ok());
             transport.keep_alive_interval(Some(Duration::from_secs_f64(patience.1))).datagram_receive_buffer_size(None);

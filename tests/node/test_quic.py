@@ -133,7 +133,7 @@ async def test_a_reader_that_stops_holds_its_writer_back_and_nobody_else() -> No
 async def test_many_readers_that_stop_hold_nobody_else_back() -> None:
     """What they don't read comes out of the window of the whole connection."""
     arrived = list[MuxedStream]()
-    async with hosts() as (server, client, near):
+    async with hosts() as (server, _, near):
         server.serve(PROTOCOL, arrived.append)
         with trio.move_on_after(2) as waiting:
             async with trio.open_nursery() as nursery:

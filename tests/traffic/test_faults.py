@@ -56,9 +56,24 @@ async def test_a_reader_that_stalls_for_8_s_loses_nothing(tmp_path: Path) -> Non
             await expect(client, data)
 
 
-@ends
-async def test_a_killed_process_is_a_reset_at_both_ends(tmp_path: Path, victim: str) -> None:
-    async with tunnel(provider(tmp_path), consumer(tmp_path)) as joined, trio.open_nursery() as nursery:
+@pytest.mark.parametrize("transport", ["tcp", "quic"])
+async def test_a_killed_process_is_a_reset_at_both_ends(tmp_path: Path, transport: str) -> None:
+    async with (
+        trio.open_nursery() as nursery
+    ):  # side by side: over QUIC nobody tells, and silence takes its time
+        nursery.start_soon(notice_a_killed, "provider", transport, tmp_path / "first")
+        nursery.start_soon(notice_a_killed, "consumer", transport, tmp_path / "second")
+
+
+async def notice_a_killed(victim: str, transport: str, home: Path) -> None:
+    """Kill one process while it carries bulk both ways, and see all clients and servers reset."""
+    place = ("--p2p-listen", "/ip4/127.0.0.1/udp/0/quic-v1") if transport == "quic" else ()
+    options = ("--transport", transport, *place)
+    over = "/tcp/" if transport == "tcp" else "/quic-v1/"
+    async with (
+        tunnel(provider(home, *options), consumer(home, *options), over) as joined,
+        trio.open_nursery() as nursery,
+    ):
         idle, down, up = [await hello(joined) for _ in range(3)]
         nursery.start_soon(send_until_reset, down[1])
         nursery.start_soon(send_until_reset, up[0])

@@ -37,6 +37,7 @@ class _Flow:
         stream: the stream.
         held: bytes that were read and not consumed yet.
         unsent: bytes that the engine has not taken.
+        served: when it last took some; 0 for never.
         is_full: the engine takes no more for now.
         is_paused: there may be more to read.
         is_read: everything has been read, and the peer's end.
@@ -47,6 +48,7 @@ class _Flow:
     stream: MuxedStream
     held: int = 0
     unsent: bytes = b""
+    served: float = 0.0
     is_full: bool = False
     is_paused: bool = False
     is_read: bool = False
@@ -88,6 +90,7 @@ class QuicConnection(MuxedConnection):
         self._path = self._engine.path(number) or ("0.0.0.0", 0, 0.0, 0)
         self._flows: dict[int, _Flow] = {}
         self._resumed: list[int] = []
+        self._writable: list[int] = []
         self._undelivered: set[int] = set()
         self._delivered = trio.lowlevel.ParkingLot()
         self._early: list[tuple[str, int | None]] = []  # what happened before the host knew us
@@ -122,7 +125,8 @@ class QuicConnection(MuxedConnection):
         elif kind == "readable":
             self._read(stream_id)
         elif kind == "writable":
-            self._write_on(stream_id)
+            self._writable.append(stream_id)
+            self._endpoint.resumed.add(self)
         elif kind == "stopped":
             self._stop(stream_id)
         if kind in ("delivered", "stopped"):
@@ -186,13 +190,20 @@ class QuicConnection(MuxedConnection):
             flow.stream.on_finished()
 
     def resume(self) -> None:
-        """Take what happened before the host knew us, and read on where readers have caught up."""
+        """Take what happened before the host knew us, and go on where there is room again, of readers or of the engine's.
+
+        That one all streams share, and the engine names them in no fair order: who waits longest comes first.
+        """
         early, self._early = self._early, []
         for kind, stream_id in early:
             self._happened(kind, stream_id)
         resumed, self._resumed = self._resumed, []
         for stream_id in resumed:
             self._read(stream_id)
+        writable, self._writable = self._writable, []
+        waiting = [(flow.served, stream_id) for stream_id in writable if (flow := self._flows.get(stream_id))]
+        for _, stream_id in sorted(waiting):
+            self._write_on(stream_id)
 
     def _aborted(self, flow: _Flow) -> None:
         """Take the peer's reset: neither direction goes on, whichever the peer has named."""
@@ -248,6 +259,7 @@ class QuicConnection(MuxedConnection):
             if not taken:
                 break
             rest = rest[taken:]
+            flow.served = self.now()
         flow.unsent, flow.is_full = bytes(rest), bool(rest)
 
     def _write_on(self, stream_id: int) -> None:

@@ -1,0 +1,67 @@
+"""Streams that want more than the engine has room for take turns."""
+
+from collections.abc import Sequence
+
+from peertunnel.streams import End
+from peertunnel.transport import quic
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.stream import MuxedStream
+from tests.node.pair import until
+from tests.node.quic_hosts import PROTOCOL, hosts
+from tests.tools import lack
+
+if (reason := quic.why_not()) is not None:
+    lack(f"no QUIC: {reason}")
+
+from peertunnel.transport.quic.connection import BATCH
+
+GREEDY = 16  # streams; their windows are larger than what the engine holds for all of them
+
+
+class Greedy:
+    """Sends without end, and takes in what comes."""
+
+    def __init__(self, stream: MuxedStream) -> None:
+        self._stream = stream
+        stream.join(self)
+
+    def send_up(self) -> None:
+        """Use up all the room there is."""
+        connection = self._stream.muxed_conn
+        while connection.send_window(self._stream.stream_id):
+            connection.send(self._stream.stream_id, bytes(BATCH))
+
+    def deliver(self, views: Sequence[memoryview], size: int) -> None:
+        """Count what comes."""
+        self._stream.received_bytes += size
+        self._stream.consumed(size)
+
+    def finish(self) -> None:
+        """Go on."""
+
+    def abort(self, end: End) -> None:
+        """Stop, as nothing can be sent any more."""
+
+
+def open_greedy(connection: MuxedConnection, count: int) -> None:
+    """Open streams which all want to send."""
+    for _ in range(count):
+        Greedy(connection.open_tunnel_at_once(PROTOCOL)).send_up()
+
+
+async def test_no_stream_starves() -> None:
+    """The engine tells those first that were held up last: whoever is in between would never have its turn."""
+    arrived = list[MuxedStream]()
+
+    def accept(stream: MuxedStream) -> None:
+        arrived.append(stream)
+        Greedy(stream)
+
+    async with hosts() as (server, _, near):
+        server.serve(PROTOCOL, accept)
+        open_greedy(near, GREEDY // 2)
+        late = near.open_tunnel_at_once("/late/1.0.0")
+        assert not near.send_window(late.stream_id)
+        open_greedy(near, GREEDY // 2)
+        await until(lambda: late.end is End.NOT_SPOKEN)
+        await until(lambda: sum(stream.received_bytes > BATCH for stream in arrived) == GREEDY)

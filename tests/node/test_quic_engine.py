@@ -78,6 +78,30 @@ def test_a_silent_peer_is_lost_within_15_s() -> None:
     assert network.now - began < 15
 
 
+def test_what_has_come_can_be_read_when_the_end_is_told_however_late() -> None:
+    """A process that was held up sees the peer's close, and its own timer for what follows, at once."""
+    client, server = engine(0), engine(1)
+    network, ours, theirs = connected(server, client)
+    stream = client.open(ours)
+    assert stream is not None and client.write(ours, stream, b"the last words") == 14
+    assert client.finish(ours, stream)
+    delivered: list[str] = []
+    network.run(
+        lambda: delivered.extend(kind for kind, *_ in happened(client)), lambda: "delivered" in delivered
+    )
+    happened(server)
+    client.close(ours, 0, network.now)
+    data, _, _, _ = client.transmit(1, network.now) or (b"", 0, SERVER, None)
+    server.receive(data, len(data), CLIENT, None, network.now)
+    server.handle_timeouts(network.now + 60.0)
+    assert [(kind, number) for kind, number, *_ in happened(server)] == [("lost", theirs)]
+    buffer = bytearray(64)
+    assert server.read_into(theirs, stream, buffer) == (14, True)
+    assert buffer.startswith(b"the last words")
+    happened(server)
+    assert server.path(theirs) is None  # forgotten then
+
+
 def test_an_idle_connection_lives() -> None:
     client, server = engine(0), engine(1)
     network, *_ = connected(server, client)

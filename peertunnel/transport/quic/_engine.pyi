@@ -75,7 +75,7 @@ class Endpoint:
         Of what happened, "stopped" first: kind, connection, stream, reason.
 
         connected: the handshake is over; the peer's certificate must be checked now. lost: the connection has ended, the
-        reason is "" if we closed it. opened: the peer opened a stream, on which there may be data already. readable:
+        reason is "" if we closed it; what has come can be read until the next turn. opened: the peer opened a stream, on which there may be data already. readable:
         there is data, an end or a reset. writable: a `write` that took nothing, 0 bytes, may be tried again. stopped: the peer
         reads no further. delivered: the peer has all that we sent, and the end. available: `open` may be tried again.
         """

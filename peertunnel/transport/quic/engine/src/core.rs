@@ -29,12 +29,13 @@ pub struct Core {
     /// Everywhere, and on this machine, where packets may be large.
     pub configs: [(quinn::ClientConfig, Arc<quinn::ServerConfig>); 2],
     entries: HashMap<u64, Entry>,
-    numbers: HashMap<ConnectionHandle, u64>,
+    ids: HashMap<ConnectionHandle, u64>,
     next: u64, // numbers are never used again, so that a late call for a dead connection finds nothing
     queue: BTreeSet<u64>, // of those that may have something to send
     last: u64, // which had its turn
     pub timers: BTreeSet<(Instant, u64)>,
     handshakes: BTreeSet<u64>, // begun by strangers, the oldest first
+    pub over: BTreeSet<u64>,   // of which nothing is left but what can be read
     responses: VecDeque<(Transmit, Vec<u8>)>,
     pub output: Vec<u8>, // what `transmit` gives; reused, for quinn makes room for a whole batch each time
     pub events: Vec<Happened>,
@@ -42,15 +43,15 @@ pub struct Core {
 
 impl Core {
     pub fn new(endpoint: quinn::Endpoint, configs: [(quinn::ClientConfig, Arc<quinn::ServerConfig>); 2]) -> Self {
-        let (entries, numbers, next, queue, last, timers) = Default::default();
-        let (handshakes, responses, output, events) = Default::default();
-        Self { endpoint, configs, entries, numbers, next, queue, last, timers, handshakes, responses, output, events }
+        let (entries, ids, next, queue, last, timers) = Default::default();
+        let (handshakes, over, responses, output, events) = Default::default();
+        Self { endpoint, configs, entries, ids, next, queue, last, timers, handshakes, over, responses, output, events }
     }
 
     pub fn add(&mut self, handle: ConnectionHandle, connection: Connection) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.numbers.insert(handle, id);
+        self.ids.insert(handle, id);
         self.entries.insert(id, Entry { connection, handle, timer: None });
         self.drive(id);
         id
@@ -65,7 +66,7 @@ impl Core {
             match catch_unwind(AssertUnwindSafe(handle)).ok().flatten() {
                 None => {}
                 Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                    let Some(&id) = self.numbers.get(&handle) else { continue };
+                    let Some(&id) = self.ids.get(&handle) else { continue };
                     self.with(id, |connection| connection.handle_event(event));
                     touched.insert(id);
                 }
@@ -152,39 +153,35 @@ impl Core {
         self.queue.insert(id);
         let driven = catch_unwind(AssertUnwindSafe(|| {
             let connection = &mut entry.connection;
-            while let Some(event) = connection.poll_endpoint_events() {
+            while let Some(event) = connection.poll_endpoint_events().filter(|event| !event.is_drained()) {
                 let answer = self.endpoint.handle_event(entry.handle, event);
                 answer.into_iter().for_each(|event| connection.handle_event(event));
             }
             while let Some(event) = connection.poll() {
                 tell(id, connection, event, &mut self.events);
             }
-            if !connection.is_handshaking() {
-                self.handshakes.remove(&id);
-            }
-            connection.is_drained()
+            (!connection.is_handshaking()).then(|| self.handshakes.remove(&id));
+            self.over.extend(connection.is_drained().then_some(id));
         }));
         match driven {
-            Ok(false) => self.schedule(id),
-            Ok(true) => self.forget(id),
+            Ok(()) => self.schedule(id),
             Err(_) => self.drop_broken(id),
         }
     }
 
     /// Give up a connection whose state can't be trusted any more.
     fn drop_broken(&mut self, id: u64) {
-        let Some(handle) = self.entries.get(&id).map(|entry| entry.handle) else { return };
-        let drain = || self.endpoint.handle_event(handle, quinn::EndpointEvent::drained());
-        let _ = catch_unwind(AssertUnwindSafe(drain));
         self.forget(id);
         self.events.push(("lost", id, None, "internal error".into()));
     }
 
-    fn forget(&mut self, id: u64) {
+    pub fn forget(&mut self, id: u64) {
         self.handshakes.remove(&id);
         let Some(entry) = self.entries.remove(&id) else { return };
-        self.numbers.remove(&entry.handle);
+        self.ids.remove(&entry.handle);
         entry.timer.map(|when| self.timers.remove(&(when, id)));
+        let drain = || self.endpoint.handle_event(entry.handle, quinn::EndpointEvent::drained());
+        let _ = catch_unwind(AssertUnwindSafe(drain));
     }
 }
 

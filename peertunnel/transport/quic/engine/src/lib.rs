@@ -116,6 +116,10 @@ impl Endpoint {
 
     fn turn<'py>(&mut self, py: Python<'py>, segments: usize, now: f64) -> PyResult<Turn<'py>> {
         let mut events = std::mem::take(&mut self.core.events);
+        if events.is_empty() {
+            // The caller knows of all ends, and has read what it wanted.
+            std::mem::take(&mut self.core.over).into_iter().for_each(|id| self.core.forget(id));
+        }
         let batch = if events.is_empty() && segments > 0 { self.transmit(py, segments, now)? } else { None };
         events.append(&mut self.core.events); // what became of it
         events.sort_by_key(|(kind, ..)| *kind != "stopped");

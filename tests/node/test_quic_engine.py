@@ -1,5 +1,8 @@
 """The QUIC engine in virtual time: every byte arrives, whatever the network does, and strangers are bounded."""
 
+import resource
+import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -100,6 +103,31 @@ def test_what_has_come_can_be_read_when_the_end_is_told_however_late() -> None:
     assert buffer.startswith(b"the last words")
     happened(server)
     assert server.path(theirs) is None  # forgotten then
+
+
+def resident() -> int:
+    """Count the bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+def test_what_nobody_reads_keeps_nothing_else_in_memory() -> None:
+    """Datagrams that were read at once, most of them of a stream that is read on."""
+    client, server = engine(0, window=4 * MIB), engine(1, window=4 * MIB)
+    network, ours, theirs = connected(server, client)
+    stalled, lively = (client.open(ours) or 0 for _ in range(2))
+    buffer, before = bytearray(64 * 1024), resident()
+    for _ in range(2 * MIB // 1400):
+        assert client.write(ours, stalled, bytes(1400)) == 1400
+        assert client.write(ours, lively, bytes(14 * 1400)) == 14 * 1400
+        network.now += 0.1
+        while batch := client.transmit(44, network.now):
+            server.receive(batch[0], batch[1] or len(batch[0]), CLIENT, None, network.now)
+        while server.read_into(theirs, lively, buffer) not in (None, (0, False)):
+            pass
+        while batch := server.transmit(44, network.now):
+            client.receive(batch[0], batch[1] or len(batch[0]), SERVER, None, network.now)
+    assert resident() - before < 8 * MIB
 
 
 def test_an_idle_connection_lives() -> None:

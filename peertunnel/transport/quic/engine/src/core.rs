@@ -58,10 +58,12 @@ impl Core {
     }
 
     /// Take what came in one read: datagrams from one address, all of one size but the last.
-    pub fn receive(&mut self, mut data: BytesMut, size: usize, from: SocketAddr, local: Option<IpAddr>, now: Instant) {
+    ///
+    /// Each gets memory of its own: one that nobody reads would hold that of all, and quinn counts on nothing else.
+    pub fn receive(&mut self, data: &[u8], size: usize, from: SocketAddr, local: Option<IpAddr>, now: Instant) {
         let mut touched = BTreeSet::new();
-        while !data.is_empty() {
-            let (datagram, mut answer) = (data.split_to(size.clamp(1, data.len())), Vec::new());
+        for datagram in data.chunks(size.max(1)) {
+            let (datagram, mut answer) = (BytesMut::from(datagram), Vec::new());
             let handle = || self.endpoint.handle(now, from, local, None, datagram, &mut answer);
             match catch_unwind(AssertUnwindSafe(handle)).ok().flatten() {
                 None => {}

@@ -88,7 +88,7 @@ impl Endpoint {
     fn receive(&mut self, py: Python<'_>, data: PyBuffer<u8>, stride: usize, source: &Bound<'_, PyTuple>,
                local: Option<&str>, now: f64) -> PyResult<()> {
         let (from, local, now) = (socket_address(source)?, local.map(ip_address).transpose()?, self.at(now));
-        self.core.receive(Bytes::from(data.to_vec(py)?).into(), stride, from, local, now);
+        self.core.receive(&data.to_vec(py)?, stride, from, local, now);
         Ok(())
     }
 

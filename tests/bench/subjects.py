@@ -1,13 +1,13 @@
 """What is measured: `pt` and its rivals, each as a way from a local port to the target."""
 
 import functools
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from peertunnel.transport.quic import why_not
 from tests.bench import rivals
 from tests.bench.ends import INSTALLED, Ends, delayed, foreign_ends, pt_ends
 from tests.bench.programs import find, free_port, program
@@ -61,7 +61,16 @@ def _pt(name: str, transport: str, command: tuple[str, ...] = (str(INSTALLED),))
 def _not_installed(transport: str) -> str | None:
     if not INSTALLED.exists():
         return f"pt is not installed beside {sys.executable}"
-    return why_not() if transport == "quic" else None
+    if transport != "quic":
+        return None
+    # What is installed is asked: the folder that we run in may lack the engine.
+    asked = [
+        sys.executable,
+        "-P",
+        "-c",
+        "from peertunnel.transport.quic import why_not; print(why_not() or '')",
+    ]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip() or None
 
 
 def _foreign(name: str, recipe: Recipe, transport: str, drops: bool = False) -> Subject:
@@ -118,7 +127,7 @@ def _direct(target: str, _folder: Path, seconds: float = 0.0) -> Iterator[Tunnel
 PT = _pt("pt", "tcp")
 PT_QUIC = _pt("pt, QUIC", "quic")
 # As on systems whose sockets take and give one datagram at a time.
-PT_QUIC_UNBATCHED = _pt("pt, QUIC, unbatched", "quic", (sys.executable, "-c", _UNBATCHED))
+PT_QUIC_UNBATCHED = _pt("pt, QUIC, unbatched", "quic", (sys.executable, "-P", "-c", _UNBATCHED))
 GO_NOISE = _foreign("Go, Noise", GO, "noise")
 GO_TLS = _foreign("Go, TLS", GO, "tls")
 GO_QUIC = _foreign("Go, QUIC", GO, "quic")

@@ -19,6 +19,7 @@ _ROW = 22
 _BAR = 14
 _CURVES = 220  # height of the lower part
 _TOP = 30  # for a heading
+_LINE = 13  # of text
 
 _BULK = received(0)
 _PANELS = (_BULK, Metric(_BULK.name, Unit.CPU_S_PER_GIB))
@@ -78,8 +79,13 @@ def _curves(drawing: Drawing, top: float, figures: Figures) -> None:
         drawing.text(left - 6, y(10**power) + 4, f"{10.0**power:,g}", "end")
     for milliseconds in distances:
         drawing.text(x(milliseconds), bottom + 16, f"{milliseconds} ms", "middle")
+    ends: list[tuple[float, float, str]] = []
     for (name, curve), colour in zip(found.items(), _COLOURS, strict=True):
         points = [(x(milliseconds), y(value)) for milliseconds, value in curve.items()]
         if points:
             drawing.curve(points, colour)
-            drawing.text(points[-1][0] + 10, points[-1][1] + 4, name)
+            ends.append((points[-1][1] + 4, points[-1][0] + 10, name))
+    lowest = -math.inf
+    for height, beside, name in sorted(ends):
+        lowest = max(height, lowest + _LINE)  # one below the other where curves end together
+        drawing.text(beside, lowest, name)

@@ -44,6 +44,19 @@ def test_draws_a_curve_through_every_distance_that_was_measured() -> None:
     assert sorted(ours) == ours and sorted(y for _, y in ours) == [y for _, y in ours]
 
 
+def test_names_of_curves_that_end_together_stand_below_each_other() -> None:
+    """Nobody could read them in one place."""
+    figures = _figures()
+    figures.add(GO_NOISE.name, {received(100): 19.9})
+    drawing = ElementTree.fromstring(plot(figures, [PT.name, GO_NOISE.name]))
+    heights = [
+        float(text.attrib["y"])
+        for text in drawing.iter(f"{_SVG}text")
+        if text.text in (PT.name, GO_NOISE.name) and float(text.attrib["x"]) > 700
+    ]
+    assert len(heights) == 2 and abs(heights[0] - heights[1]) >= 12
+
+
 def test_everything_lies_within_the_frame() -> None:
     """No coordinate exceeds the view."""
     drawing = _drawn()

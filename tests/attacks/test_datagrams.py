@@ -1,6 +1,8 @@
 """Floods of datagrams at a real provider over QUIC: open tunnels go on, and the honest still come in."""
 
+import random
 import sys
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,13 +10,16 @@ import pytest
 import trio
 
 from peertunnel.transport.quic import why_not
-from tests.attacks.datagrams import PACE
 from tests.attacks.test_attacks import PATIENCE, resident
 from tests.interop.peers import Running, pt, running
 from tests.interop.tunnels import address_over
 from tests.node.pair import target
 from tests.tools import lack
 
+PACE = {"garbage": 10_000, "handshakes": 2_000}  # datagrams a second
+_KINDS = 3000  # different ones, over and over
+_SIZES = (20, 64, 600, 1300)  # bytes
+_STRANGER = Path(__file__).with_name("datagrams.py")
 _ID = ("--id", "flooded-9f8c3f3a1d5be07c42ad")
 _QUIC = ("--transport", "quic", "--p2p-listen", "/ip4/127.0.0.1/udp/0/quic-v1")
 _ECHOES = 200
@@ -22,6 +27,25 @@ _PAUSE = 0.02  # seconds between echoes: they take four seconds of the flood
 _SLOWEST = 1.0  # seconds
 _BULK = bytes(range(256)) * 4096 * 16  # bytes: 16 MiB
 _GROWTH = 64 << 20  # bytes; 256 unfinished handshakes, and what a tunnel needs
+
+
+def _garbage() -> Iterator[bytes]:
+    """Make datagrams that mean nothing, half of which look like QUIC's at first sight."""
+    chance = random.Random(0)
+    for at in range(_KINDS):
+        noise = chance.randbytes(chance.choice(_SIZES))
+        yield bytes([noise[0] | 0xC0]) + b"\0\0\0\1" + noise[5:] if at % 2 else noise
+
+
+def _handshakes() -> Iterator[bytes]:
+    """Make the first datagrams of handshakes that never go on."""
+    from tests.node.quic_network import SERVER, engine
+
+    client = engine(0, is_server=False)
+    for _ in range(_KINDS):
+        client.connect(SERVER, 0.0)
+    while batch := client.transmit(1, 0.0):
+        yield batch[0]
 
 
 async def _open(consumer: Running) -> trio.SocketStream:
@@ -50,6 +74,9 @@ async def _send_back(stream: trio.SocketStream) -> None:
 async def test_a_flood_of_datagrams_disturbs_nobody(kind: str, tmp_path: Path) -> None:
     if reason := why_not():
         lack(reason)
+    made, file = _garbage() if kind == "garbage" else _handshakes(), tmp_path / "datagrams"
+    file.write_text("\n".join(data.hex() for data in made))
+    stranger_command = [sys.executable, str(_STRANGER), str(file), str(PACE[kind])]
     async with (
         target(_send_back) as port,
         pt(tmp_path / "victim", *_QUIC, "tcp", "--port", str(port), *_ID) as victim,
@@ -60,9 +87,7 @@ async def test_a_flood_of_datagrams_disturbs_nobody(kind: str, tmp_path: Path) -
         async with pt(tmp_path / "honest", *consume) as consumer, await _open(consumer) as stream:
             assert await _echo(stream, b"before") == b"before"
             before = resident(victim)
-            async with running(
-                [sys.executable, "-m", "tests.attacks.datagrams", kind, host, udp_port]
-            ) as stranger:
+            async with running([*stranger_command, host, udp_port]) as stranger:
                 await stranger.event("flooding")
                 for _ in range(_ECHOES):
                     with trio.fail_after(_SLOWEST):

@@ -267,9 +267,9 @@ class Host:
         """Return every living connection."""
         return self.network.connections()
 
-    def is_connected(self, peer_id: str) -> bool:
-        """Return whether a connection to a peer stands."""
-        return bool(self.connections(peer_id))
+    def standing(self, peer_id: str) -> frozenset[object]:
+        """Return the connections to a peer that stand, for comparison with those of another time."""
+        return frozenset(self.connections(peer_id))
 
     def visit(
         self, peer_id: str, addresses: Iterable[str], within: float

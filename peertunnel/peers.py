@@ -45,8 +45,8 @@ class Peers(Protocol):
         """Sign with the key of our peer id (Ed25519, 64 bytes)."""
         ...
 
-    def is_connected(self, peer_id: str) -> bool:
-        """Return whether a connection to a peer stands."""
+    def standing(self, peer_id: str) -> frozenset[object]:
+        """Return the connections to a peer that stand, for comparison with those of another time."""
         ...
 
     async def request(

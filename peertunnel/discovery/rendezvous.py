@@ -104,6 +104,7 @@ class _Presence:
     renew_at: dict[str, float] = field(default_factory=dict)  # by namespace; trio's clock
     touch_at: float = 0.0
     cookie: bytes = b""
+    connections: frozenset[object] = frozenset()  # to the point, at the last look
 
     async def keep(self) -> None:
         """Stay registered until cancelled, and withdraw then."""
@@ -119,14 +120,16 @@ class _Presence:
                     pause = _FIRST_PAUSE
                     await trio.sleep(_LOOK)
         finally:
-            if self.point.is_connected:
+            if self.point.connections:
                 with trio.move_on_after(_WITHDRAWAL) as patience:
                     patience.shield = True
                     await self._withdraw()
 
     async def _renew(self) -> None:
         """Do what is due: register, unregister, or give a sign of life."""
-        if not self.point.is_connected:
+        if (
+            not self.connections & self.point.connections
+        ):  # it may have been started anew since, and know nobody
             self.renew_at = dict.fromkeys(self.renew_at, 0.0)
         addresses = _worth_telling(self.point, self.announcement.addresses())
         if self.record is None or self.record.addresses != addresses:
@@ -143,6 +146,7 @@ class _Presence:
             del self.renew_at[namespace]
         if wanted and trio.current_time() >= self.touch_at:
             await self._touch(min(wanted))
+        self.connections = self.point.connections
 
     async def _register(self, namespace: str, record: PeerRecord) -> int:
         try:

@@ -52,9 +52,9 @@ class Point:
         self._forms = list(Form)  # the one that it took last comes first
 
     @property
-    def is_connected(self) -> bool:
-        """Whether a connection to it stands."""
-        return self._peers.is_connected(self.peer_id)
+    def connections(self) -> frozenset[object]:
+        """Those to it that stand."""
+        return self._peers.standing(self.peer_id)
 
     async def register(self, namespace: str, record: PeerRecord) -> int:
         """Register our record, in the form that the point understands, and return how many seconds that lasts.
@@ -70,7 +70,7 @@ class Point:
                 answer = await self._ask(message)
             except RequestError:
                 # rust-libp2p resets the stream when it can't read an envelope.
-                if is_last or not self.is_connected:
+                if is_last or not self.connections:
                     raise
                 continue
             if not isinstance(answer, Registered):

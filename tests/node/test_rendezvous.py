@@ -184,6 +184,23 @@ async def test_a_point_that_has_lost_its_memory_is_told_again() -> None:
                         await until(lambda: book.answers["discover", "ok"] > 1)
 
 
+async def test_a_point_that_is_back_before_anybody_looks_is_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A relay that was killed: whoever needs a circuit connects at once, and the point seems to have been there always."""
+    monkeypatch.setattr(rendezvous, "_TOUCH", 1000.0)
+    async with host() as provider:
+        async with point() as (server, _):
+            places, listen = server.addresses, tuple(at.partition("/p2p/")[0] for at in server.addresses)
+        async with announced(provider, *places):
+            async with point(listen) as (_, book):
+                await until(lambda: book.book.size == 2)
+            await until(lambda: not provider.connections(server.peer_id))
+            async with point(listen) as (_, book):
+                await provider.dial(server.peer_id, places, PATIENCE)
+                await until(lambda: book.book.size == 2)
+
+
 @pytest.mark.usefixtures("quick")
 async def test_a_point_that_forgets_while_the_connection_stands_is_told_again(
     monkeypatch: pytest.MonkeyPatch,

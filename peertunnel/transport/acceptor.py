@@ -53,12 +53,10 @@ class _Acceptor:
     ) -> None:
         self._reactor = reactor
         self._listener = listener
-        self._family = int(
-            listener.family
-        )  # asked for with each connection it costs as much as to accept one
-        self._name = (
-            sockets.local_name(listener) if self._family == socket.AF_UNIX else ""
-        )  # who connects has none
+        # Asked for with each connection, the family costs as much as to accept one.
+        self._family = int(listener.family)
+        # Who connects to a unix socket has no name of its own.
+        self._name = sockets.local_name(listener) if self._family == socket.AF_UNIX else ""
         self._handler = handler
         self._warn = warn
         self._last_shortage = -math.inf  # seconds, on trio's clock

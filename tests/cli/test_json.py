@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from peertunnel import events
 from peertunnel.cli import results
 from peertunnel.cli.output import JsonLines
-from peertunnel.events import ErrorOccurred, Event, Listening
+from peertunnel.events import ErrorOccurred, Event, Events, Listening
 from tests.cli.commands import SECONDS, environment
 from tests.tools import PT
 
@@ -48,6 +49,26 @@ def test_a_line_is_one_line_of_ascii() -> None:
     stream = io.StringIO()
     JsonLines(stream, lambda: None)(ErrorOccurred(1, "first\nsecond …", ""))
     assert stream.getvalue() == '{"kind":"error","code":1,"message":"first\\nsecond \\u2026","hint":""}\n'
+
+
+def test_what_happens_at_once_is_written_at_once() -> None:
+    """One call of the system for all of it, in order, once the events let it be done."""
+    written: list[str] = []
+
+    class Recorder(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    due: list[Callable[[], None]] = []
+    source = Events()
+    source.subscribe(JsonLines(Recorder(), lambda: None, source))
+    source.afterwards = due.append
+    source(Listening("127.0.0.1:1"))
+    source(Listening("[::1]:1"))
+    assert not written and len(due) == 1
+    due.pop()()
+    assert written == ['{"kind":"listening","local":"127.0.0.1:1"}\n{"kind":"listening","local":"[::1]:1"}\n']
 
 
 def test_a_reader_that_has_gone_is_noticed_once() -> None:

@@ -1,5 +1,6 @@
 """The reactor: what is ready is handled first, then sent, and only then is told what nobody waits for."""
 
+import functools
 import socket
 from collections.abc import Callable
 
@@ -55,6 +56,32 @@ async def test_what_is_ready_is_handled_and_sent_before_anything_is_told() -> No
     for near, far in pairs:
         near.close()
         far.close()
+
+
+async def test_what_telling_leads_to_comes_after_all_that_is_told() -> None:
+    """So lines that are told one by one are written together."""
+    reactor, said = Reactor(), list[str]()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    async with trio.open_nursery() as nursery:
+
+        def tell(word: str) -> None:
+            said.append(word)
+            reactor.afterwards(lambda: said.append(f"after {word}"))
+            if word == "second":
+                reactor.afterwards(nursery.cancel_scope.cancel)
+
+        class Talker(_Handler):
+            def flush_now(self) -> None:
+                for word in ("first", "second"):
+                    reactor.afterwards(functools.partial(tell, word))
+
+        reactor.register(near, Talker(reactor, near, [], lambda: None)).add(READ)
+        far.send(b"?")
+        nursery.start_soon(reactor.run)
+    assert said == ["first", "second", "after first", "after second"]
+    near.close()
+    far.close()
 
 
 def test_what_is_told_outside_of_a_handler_is_told_at_once() -> None:

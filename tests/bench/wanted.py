@@ -169,6 +169,7 @@ def _alone() -> Iterator[Within | AsGood]:
 
 PROMISED: tuple[Bound, ...] = (
     *_against_go(bulk=1.7, cpu=0.65, echo=1.0),
+    *(Wanted(Metric(name, Unit.MB_PER_S), GO_NOISE.name, 1.3) for name in _BULK[2:]),
     *_beside_others(),
     *_on_lossy_lines(),
     *_alone(),

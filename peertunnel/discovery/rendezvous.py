@@ -127,9 +127,8 @@ class _Presence:
 
     async def _renew(self) -> None:
         """Do what is due: register, unregister, or give a sign of life."""
-        if (
-            not self.connections & self.point.connections
-        ):  # it may have been started anew since, and know nobody
+        # Where none of them is left, the point may have been started anew since, and know nobody.
+        if not self.connections & self.point.connections:
             self.renew_at = dict.fromkeys(self.renew_at, 0.0)
         addresses = _worth_telling(self.point, self.announcement.addresses())
         if self.record is None or self.record.addresses != addresses:

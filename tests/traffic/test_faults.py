@@ -58,9 +58,8 @@ async def test_a_reader_that_stalls_for_8_s_loses_nothing(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("transport", ["tcp", "quic"])
 async def test_a_killed_process_is_a_reset_at_both_ends(tmp_path: Path, transport: str) -> None:
-    async with (
-        trio.open_nursery() as nursery
-    ):  # side by side: over QUIC nobody tells, and silence takes its time
+    # Side by side: over QUIC nobody tells, and silence takes its time.
+    async with trio.open_nursery() as nursery:
         nursery.start_soon(notice_a_killed, "provider", transport, tmp_path / "first")
         nursery.start_soon(notice_a_killed, "consumer", transport, tmp_path / "second")
 

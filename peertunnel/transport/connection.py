@@ -67,6 +67,7 @@ class MuxedConnection(ABC):
         self._negotiations = trio.lowlevel.ParkingLot()
         self._openers = trio.lowlevel.ParkingLot()  # tasks that wait until another stream may be opened
         self._pongs = trio.lowlevel.ParkingLot()
+        self._deliveries = trio.lowlevel.ParkingLot()  # who closes waits for what is still to be delivered
         self._nursery: trio.Nursery | None = None
 
     # -- how bytes travel -----------------------------------------------------------------------------------------
@@ -284,7 +285,7 @@ class MuxedConnection(ABC):
             stream.on_aborted(End.LOST)
         self._streams.clear()
         self._negotiating.clear()
-        for lot in (self._openers, self._pongs):
+        for lot in (self._openers, self._pongs, self._deliveries):
             lot.unpark_all()
         self._release()
         if self._nursery is not None:
@@ -314,13 +315,42 @@ class MuxedConnection(ABC):
     def is_initiator(self) -> bool:
         """Whether ours was the client's side of the handshakes."""
 
-    @abstractmethod
     async def close(self, within: float = LINGER) -> None:
         """Close the connection: open streams are aborted, and what was sent before still arrives. Cancelled, close at once.
 
         Args:
             within: seconds for that, as long as the peer goes on taking it.
         """
+        if not self.is_closed:
+            for stream in list(self._streams.values()):
+                stream.abort()
+            try:
+                self._leave()
+                with trio.move_on_after(within):
+                    while self.is_delivering and await self._delivers():
+                        pass
+                await self._part()
+            finally:
+                self._end("closed by us")
+        await trio.lowlevel.checkpoint()
+
+    def _leave(self) -> None:  # noqa: B027  QUIC tells it with the close itself
+        """Tell the peer that nothing new follows."""
+
+    async def _delivers(self) -> bool:
+        """Wait until something has left or arrived; return whether it has in time, or the peer has taken some at least."""
+        self._progressed()
+        with trio.move_on_after(STILL):
+            await self._deliveries.park()
+            return True
+        return self._progressed()
+
+    @abstractmethod
+    def _progressed(self) -> bool:
+        """Return whether the peer has taken some of what we sent since this was asked last."""
+
+    async def _part(self) -> None:  # noqa: B027  QUIC's close needs no more
+        """Take leave of the peer once it has what we sent."""
 
     @abstractmethod
     def get_transport_addresses(self) -> list[Multiaddr]:

@@ -17,7 +17,7 @@ from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
-from peertunnel.transport.connection import LINGER, STILL, MuxedConnection
+from peertunnel.transport.connection import LINGER, MuxedConnection
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
@@ -54,7 +54,6 @@ class YamuxConnection(MuxedConnection):
         self._raw = raw
         self._channel = channel
         self._turns: deque[Callable[[], None]] = deque()
-        self._drains = trio.lowlevel.ParkingLot()
         self._is_draining = False
         self._is_flushing = False
 
@@ -188,8 +187,7 @@ class YamuxConnection(MuxedConnection):
         while self._turns and not self._channel.is_blocked:
             self._turns.popleft()()
         self._is_draining = False
-        if self._drains:
-            self._drains.unpark_all()
+        self._wake(self._deliveries)
 
     @property
     def is_contended(self) -> bool:
@@ -256,35 +254,24 @@ class YamuxConnection(MuxedConnection):
         """Whether something has yet to leave: what the system has taken it sends without us."""
         return not self.is_closed and (self._channel.is_blocked or self.session.has_outgoing)
 
-    async def close(self, within: float = LINGER) -> None:
-        """Close the connection: open streams are aborted, and what was sent before still arrives."""
-        if not self.is_closed:
-            for stream in list(self._streams.values()):
-                stream.abort()
-            self.session.send_go_away()
-            self.flush()
-            try:
-                with trio.move_on_after(within):
-                    while self.is_delivering and await self._left():
-                        pass
-                self._channel.finish()
-                with trio.move_on_after(LINGER):
-                    await self.event_closed.wait()
-            finally:
-                self._end("closed by us")
+    def _leave(self) -> None:
+        """Tell the peer that nothing new follows."""
+        self.session.send_go_away()
+        self.flush()
 
-    async def _left(self) -> bool:
-        """Wait until all has left; return whether it has in time, or the peer has taken some of it."""
-        self._channel.progressed()
-        with trio.move_on_after(STILL):
-            await self._drains.park()
-            return True
+    def _progressed(self) -> bool:
+        """Return whether the peer has taken some of what we sent since this was asked last."""
         return self._channel.progressed()
+
+    async def _part(self) -> None:
+        """End our direction of the channel, and let the peer end its own."""
+        self._channel.finish()
+        with trio.move_on_after(LINGER):
+            await self.event_closed.wait()
 
     def _release(self) -> None:
         while self._turns:
             self._turns.popleft()()
-        self._drains.unpark_all()
         self._channel.close()
 
     @property

@@ -1,5 +1,8 @@
 """Identify: a connection's peer is asked once for all who want to know it, and anew when that is long ago."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
@@ -14,6 +17,16 @@ from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.identify import request
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
+
+
+@asynccontextmanager
+async def two_hosts() -> AsyncIterator[tuple[Host, Host]]:
+    """Open a host that listens and one that doesn't."""
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        yield server, client
 
 
 def count(host: Host) -> list[MuxedStream]:
@@ -31,10 +44,7 @@ def count(host: Host) -> list[MuxedStream]:
 
 async def test_one_answer_serves_all_who_ask_at_once() -> None:
     """The host asks everybody, and others want to know, too."""
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK) as server,
-        open_host(Identity.ephemeral(), ()) as client,
-    ):
+    async with two_hosts() as (server, client):
         asked = count(server)
         connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
         answers = []
@@ -52,10 +62,7 @@ async def test_one_answer_serves_all_who_ask_at_once() -> None:
 
 
 async def test_what_may_have_changed_is_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK) as server,
-        open_host(Identity.ephemeral(), ()) as client,
-    ):
+    async with two_hosts() as (server, client):
         connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
         await request(connection)
         server.serve("/news/1.0.0", MuxedStream.abort)
@@ -66,10 +73,7 @@ async def test_what_may_have_changed_is_asked_anew(monkeypatch: pytest.MonkeyPat
 
 async def test_both_ends_ask() -> None:
     """Who is called asks, too: rust-libp2p's clients go on once they are known."""
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK) as server,
-        open_host(Identity.ephemeral(), ()) as client,
-    ):
+    async with two_hosts() as (server, client):
         asked = trio.Event()
         client.serve(PROTOCOL, lambda stream: asked.set())
         await client.dial(server.peer_id, server.addresses, PATIENCE)
@@ -84,10 +88,7 @@ async def test_who_gives_up_or_is_refused_leaves_the_question_to_the_next(
         """Ask nobody."""
 
     monkeypatch.setattr(Host, "_get_to_know", pass_by)
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK) as server,
-        open_host(Identity.ephemeral(), ()) as client,
-    ):
+    async with two_hosts() as (server, client):
         answer, held = server._handlers[PROTOCOL], trio.Event()
         server.serve(PROTOCOL, lambda stream: held.set())
         connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
@@ -120,10 +121,7 @@ def news(server: Host, *protocols: str) -> bytes:
 
 
 async def test_what_is_pushed_is_known_and_the_rest_stays() -> None:
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK) as server,
-        open_host(Identity.ephemeral(), ()) as client,
-    ):
+    async with two_hosts() as (server, client):
         connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
         before, asked = await request(connection), count(server)
         await push(server, client, news(server, "/news/1.0.0"))
@@ -135,10 +133,7 @@ async def test_what_is_pushed_is_known_and_the_rest_stays() -> None:
 
 @pytest.mark.parametrize("data", [b"\x01", b"\x02\xff\xff", encode_delimited(bytes(70_000)), bytes(70_000)])
 async def test_a_push_that_is_none_is_refused_and_changes_nothing(data: bytes) -> None:
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK) as server,
-        open_host(Identity.ephemeral(), ()) as client,
-    ):
+    async with two_hosts() as (server, client):
         connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
         before = await request(connection)
         if data == b"\x01":  # a message that stays away is no news
@@ -151,10 +146,7 @@ async def test_a_push_that_is_none_is_refused_and_changes_nothing(data: bytes) -
 
 
 async def test_one_push_at_a_time_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK) as server,
-        open_host(Identity.ephemeral(), ()) as client,
-    ):
+    async with two_hosts() as (server, client):
         connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
         await request(connection)
         (theirs,) = server.connections(client.peer_id)

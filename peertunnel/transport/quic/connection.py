@@ -15,7 +15,7 @@ from multiaddr import Multiaddr
 from peertunnel.streams import End
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer
-from peertunnel.transport.connection import LINGER, STILL, MuxedConnection
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.raw import socket_address
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
@@ -92,7 +92,7 @@ class QuicConnection(MuxedConnection):
         self._resumed: list[int] = []
         self._writable: list[int] = []
         self._undelivered: set[int] = set()
-        self._delivered = trio.lowlevel.ParkingLot()
+        self._acknowledgements = 0  # when it was asked last
         self._early: list[tuple[str, int | None]] = []  # what happened before the host knew us
         self._pinged: tuple[float, int] | None = None  # when, and how many acknowledgements there were
 
@@ -131,7 +131,7 @@ class QuicConnection(MuxedConnection):
             self._stop(stream_id)
         if kind in ("delivered", "stopped"):
             self._undelivered.discard(stream_id)
-            self._wake(self._delivered)
+            self._wake(self._deliveries)
 
     def on_lost(self, reason: str) -> None:
         """Take the end of the connection."""
@@ -353,30 +353,13 @@ class QuicConnection(MuxedConnection):
             bool(self._undelivered) or any(flow.is_full for flow in self._flows.values())
         )
 
-    async def close(self, within: float = LINGER) -> None:
-        """Close the connection: open streams are aborted, and what was sent before still arrives."""
-        if not self.is_closed:
-            for stream in list(self._streams.values()):
-                stream.abort()
-            try:
-                with trio.move_on_after(within):
-                    while self.is_delivering and await self._acknowledged():
-                        pass
-            finally:
-                self._end("closed by us")
-        await trio.lowlevel.checkpoint()
-
-    async def _acknowledged(self) -> bool:
-        """Wait until a stream is delivered; return whether one was in time, or at least some of it."""
-        before = self._look()[3]
-        with trio.move_on_after(STILL):
-            await self._delivered.park()
-            return True
-        return self._look()[3] > before
+    def _progressed(self) -> bool:
+        """Return whether the peer has taken some of what we sent since this was asked last."""
+        before, self._acknowledgements = self._acknowledgements, self._look()[3]
+        return self._acknowledgements > before
 
     def _release(self) -> None:
         self._flows.clear()
-        self._delivered.unpark_all()
         self._endpoint.release(self)
 
     @property

@@ -4,6 +4,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -29,9 +30,15 @@ def _processor() -> str:
 
 def versions() -> str:
     """List what was measured, with versions."""
-    python = f"Python {platform.python_version()}"
     packages = (f"{name} {metadata.version(name)}" for name in _PACKAGES)
-    return ", ".join((python, *packages, backend.openssl_version_text(), *_peers(), _ssh()))
+    return ", ".join((_python(), *packages, backend.openssl_version_text(), *_peers(), _ssh()))
+
+
+def _python() -> str:
+    """Name the interpreter, and whose it is: builds of one version differ by more than many a rival."""
+    is_systems = sys.base_prefix == "/usr"
+    whose = platform.freedesktop_os_release()["PRETTY_NAME"] if is_systems else "no distribution"
+    return f"Python {platform.python_version()} of {whose}"
 
 
 def _peers() -> tuple[str, str]:

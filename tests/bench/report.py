@@ -24,7 +24,8 @@ Written by `tox -e bench` (`python -m tests.bench`): change nothing by hand, run
 ## How it is measured
 
 Client, tunnel and server are processes on one machine, on loopback; `pt` runs as anybody would run it, `pt tcp` and
-`pt bind --peer`. Everything is started once, then {rounds} rounds measure each workload with each subject in turn, and
+`pt bind --peer`, on the system's own Python where there is one: that is built with a profile, as Go and Rust peers are
+with optimisation, and a Python compiled by hand without takes up to a quarter more of what small messages cost. Everything is started once, then {rounds} rounds measure each workload with each subject in turn, and
 the tables show medians. A sample during which *other* processes used more than {limit} cores is taken again; of the
 {samples} samples that counted, {disturbed} were disturbed all the same. Where that befell most samples of a figure that
 the clock measured, it is marked ~ and says little; processor time and memory hardly depend on others.

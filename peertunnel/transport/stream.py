@@ -326,3 +326,4 @@ class MuxedStream:
         self._is_discarding = True
         self.consumed(len(self._inbox))
         self._inbox.clear()
+        self.muxed_conn.flush()

@@ -336,3 +336,15 @@ async def test_only_who_shows_one_certificate_comes_in(
         code = await knock(("127.0.0.1", port), alpn, chain(tmp_path, count) if count else None)
         assert (code is not None) == refused
         assert bool(server.all_connections()) != refused
+
+
+async def test_what_is_read_no_further_is_read_out_to_its_end() -> None:
+    async with streams() as (near, far):
+        await near.write(bytes(600_000))
+        near.finish()
+        connection = far.muxed_conn
+        assert isinstance(connection, QuicConnection)
+        with trio.fail_after(PATIENCE):
+            await until(lambda: connection._flows[far.stream_id].is_paused)
+            await far.close()
+            await until(lambda: not connection.has_streams)

@@ -282,7 +282,11 @@ class QuicConnection(MuxedConnection):
         For a tunnel that is a reset: Rust's programs say no more when they drop a stream. Others may just expect nothing.
         """
         flow = self._flows.get(stream_id)
-        if flow is not None and not flow.is_over and (flow.is_full or flow.stream.must_deliver):
+        if flow is None:
+            return
+        if flow.is_over:
+            self.reset(stream_id)  # what was left to send nobody takes
+        elif flow.is_full or flow.stream.must_deliver:
             self._aborted(flow)
 
     def take_turn(self, send: Callable[[], None]) -> None:

@@ -264,18 +264,18 @@ class Endpoint:
         """
         for kind, number, stream_id, reason in events:
             connection = self._connections.get(number)
-            if kind == "connected":
-                self._connected(number)
-            elif kind == "lost":
-                self._lost(number, connection, reason)
-            elif connection is not None:
-                if kind == "readable" and connection.is_initiator:
-                    self._heard.add(number)
-                    self._hears.set()
-                try:
+            try:
+                if kind == "connected":
+                    self._connected(number)
+                elif kind == "lost":
+                    self._lost(number, connection, reason)
+                elif connection is not None:
+                    if kind == "readable" and connection.is_initiator:
+                        self._heard.add(number)
+                        self._hears.set()
                     connection.on_event(kind, stream_id)
-                except Exception as error:  # noqa: BLE001  a task boundary: peers drive what happens in here
-                    _fail(connection, error)
+            except Exception as error:  # noqa: BLE001  a task boundary: peers drive what happens in here
+                self._fail(number, error)
 
     def _resume(self) -> None:
         resumed, self.resumed = self.resumed, set()
@@ -283,7 +283,16 @@ class Endpoint:
             try:
                 connection.resume()
             except Exception as error:  # noqa: BLE001  a task boundary, as above
-                _fail(connection, error)
+                self._fail(connection.number, error)
+
+    def _fail(self, number: int, error: Exception) -> None:
+        """End a connection in which something unforeseen went wrong, and no other."""
+        connection = self._connections.get(number)
+        _log.error("a connection to %s failed", connection and connection.peer_id, exc_info=error)
+        if connection is not None:
+            connection.on_lost(f"internal error: {error!r}")
+        else:
+            self.engine.close(number, 0, trio.current_time())
 
     def _connected(self, number: int) -> None:
         """Find out who a new connection leads to, before anything of it is used."""
@@ -369,9 +378,3 @@ class Endpoint:
         for number in self._connections:
             self.engine.rebound(number)
         self.flush()
-
-
-def _fail(connection: QuicConnection, error: Exception) -> None:
-    """End a connection in which something unforeseen went wrong, and no other."""
-    _log.error("a connection to %s failed", connection.peer_id, exc_info=error)
-    connection.on_lost(f"internal error: {error!r}")

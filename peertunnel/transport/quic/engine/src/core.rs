@@ -4,15 +4,15 @@
 //! dropped without harm to the others.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::{sync::Arc, time::Instant};
+use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Instant};
 
 use bytes::BytesMut;
 use quinn_proto::{self as quinn, Connection, ConnectionHandle, DatagramEvent, Dir, Event, StreamEvent, Transmit};
 
 const RETRY_ABOVE: usize = 32; // unfinished handshakes, from which on strangers must show that they get our answers
 const MAX_HANDSHAKES: usize = 256; // unfinished handshakes of strangers; the oldest gives way
+const MAX_RESPONSES: usize = 8; // to strangers, in what the caller sends at a time: half of that is for connections
 const MAX_BATCH: usize = 65_507; // bytes; what one UDP send takes
 
 /// What happened: its kind, the connection, its stream if it is about one, and why if the connection is lost.
@@ -76,6 +76,7 @@ impl Core {
                 Some(DatagramEvent::Response(transmit)) => self.responses.push_back((transmit, answer)),
             }
         }
+        self.responses.truncate(MAX_RESPONSES);
         touched.into_iter().for_each(|id| self.drive(id));
     }
 
@@ -201,7 +202,10 @@ fn tell(id: u64, connection: &mut Connection, event: Event, events: &mut Vec<Hap
         }
         Event::Stream(StreamEvent::Readable { id }) => ("readable", Some(id.into())),
         Event::Stream(StreamEvent::Writable { id }) => ("writable", Some(id.into())),
-        Event::Stream(StreamEvent::Stopped { id, .. }) => ("stopped", Some(id.into())),
+        Event::Stream(StreamEvent::Stopped { id, error_code }) => {
+            let _ = connection.send_stream(id).reset(error_code); // RFC 9000, section 3.5; or it would never be over
+            ("stopped", Some(id.into()))
+        }
         Event::Stream(StreamEvent::Finished { id }) => ("delivered", Some(id.into())),
         Event::Stream(StreamEvent::Available { dir: Dir::Bi }) => ("available", None),
         _ => return,

@@ -8,13 +8,10 @@ mod core;
 mod given;
 mod tls;
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, atomic::Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::{net::IpAddr, net::SocketAddr, sync::Arc, sync::atomic::Ordering::Relaxed, time::Duration, time::Instant};
 
 use bytes::Bytes;
-use pyo3::types::{PyBytes, PyTuple};
-use pyo3::{buffer::PyBuffer, exceptions::PyValueError, prelude::*};
+use pyo3::{buffer::PyBuffer, exceptions::PyValueError, prelude::*, types::PyBytes, types::PyTuple};
 use quinn_proto::{self as quinn, Connection, ConnectionIdGenerator, Dir, ReadError, StreamId, VarInt, WriteError};
 use ring::{hkdf, hmac};
 use rustls::pki_types::CertificateDer;
@@ -53,9 +50,8 @@ impl Endpoint {
             transport.max_idle_timeout(Duration::from_secs_f64(patience.0).try_into().ok());
             transport.keep_alive_interval(Some(Duration::from_secs_f64(patience.1))).datagram_receive_buffer_size(None);
             transport.mtu_discovery_config(Some(quinn::MtuDiscoveryConfig::default().upper_bound(datagrams[at]).clone()));
-            if congestion[at] == "bbr" {
-                transport.congestion_controller_factory(Arc::new(quinn::congestion::BbrConfig::default()));
-            }
+            let bbr = (congestion[at] == "bbr").then(quinn::congestion::BbrConfig::default);
+            bbr.map(|bbr| transport.congestion_controller_factory(Arc::new(bbr)));
             let transport = Arc::new(transport);
             let mut outgoing = quinn::ClientConfig::new(client.clone());
             outgoing.transport_config(transport.clone()).token_store(Arc::new(quinn::NoneTokenStore));

@@ -322,6 +322,7 @@ class MuxedConnection(ABC):
             within: seconds for that, as long as the peer goes on taking it.
         """
         if not self.is_closed:
+            self.event_unavailable.set()
             for stream in list(self._streams.values()):
                 stream.abort()
             try:

@@ -96,11 +96,13 @@ class Splice:
             self._stream.finish()
             self._end_if_done()
             return
+        self._count(
+            size, views
+        )  # before it is sent: what happens meanwhile may use the memory, or end the stream
         if size > _SMALL:
             self._connection.send_batch(self._stream.stream_id, size)
         else:
             self._connection.send(self._stream.stream_id, views[0][:size])
-        self._count(size, views)
         if self._end is not None:  # the peer has stopped the stream meanwhile
             return
         has_more = size == sum(map(len, views))
@@ -113,8 +115,8 @@ class Splice:
 
     def _send_ahead(self, window: int) -> None:
         part, self._ahead = self._ahead[:window], self._ahead[window:]
-        self._connection.send(self._stream.stream_id, part)
         self._count(len(part), [part])
+        self._connection.send(self._stream.stream_id, part)
         self.send_up()
 
     def _count(self, size: int, views: Sequence[memoryview]) -> None:
@@ -219,4 +221,6 @@ class Splice:
 
     def _kept(self, end: End) -> bytes | None:
         """Return what to send again on another stream, if that is still possible."""
-        return bytes(self._replay) if end is End.PEER_RESET and self._replay is not None else None
+        if end is not End.PEER_RESET or self._replay is None:
+            return None
+        return bytes(self._replay) + self._ahead

@@ -166,4 +166,5 @@ class SocketChannel(Channel):
 
     def close(self) -> None:
         self._stop(ConnectionAbortedError("the connection was closed"))
+        self._registration.wait_for(0)  # a tunnel that sent after the peer's end may have asked for it again
         self._sock.close()

@@ -148,14 +148,14 @@ class YamuxConnection(MuxedConnection):
 
     def flush(self) -> None:
         """Send what the session wants sent, together with what else the reactor's present events give."""
-        if not self._is_flushing and self.session.has_outgoing:
+        if not self._is_flushing and self.session.queued:
             self._is_flushing = True
             self.reactor.soon(self)
 
     def flush_now(self) -> None:
         """Send what the session wants sent, unless the channel is blocked; it follows then."""
         self._is_flushing = False
-        if self.session.has_outgoing and not self._channel.is_blocked:
+        if self.session.queued and not self._channel.is_blocked:
             self._channel.send(self.session.outgoing())
 
     def on_failure(self, error: Exception) -> None:
@@ -167,6 +167,10 @@ class YamuxConnection(MuxedConnection):
         self.session.send_data(stream_id, memoryview(data))
         self.flush()
 
+    def answer_window(self, stream_id: int) -> int:
+        """Return how many bytes of an answer may be sent; none to a peer that asks on and doesn't read our answers."""
+        return self.send_window(stream_id) if self.session.queued < yamux.MAX_REPLIES else 0
+
     def batch_views(self, size: int) -> Sequence[memoryview]:
         """Return the memory in which `send_batch` wants its payload, for `size` bytes or, beside messages, fewer."""
         if size > yamux.MAX_PAYLOAD and self.session.expects_messages(self.now()):
@@ -176,7 +180,7 @@ class YamuxConnection(MuxedConnection):
     def send_batch(self, stream_id: int, size: int) -> None:
         """Send `size` bytes of payload that lie in the batch buffer; only when not blocked."""
         end = self.session.frame_in_place(stream_id, buffers.batch, size)
-        if self.session.has_outgoing:
+        if self.session.queued:
             self._channel.send(self.session.outgoing(), buffers.batch[:end])
         else:
             self._channel.send(buffers.batch[:end])
@@ -252,7 +256,7 @@ class YamuxConnection(MuxedConnection):
     @property
     def is_delivering(self) -> bool:
         """Whether something has yet to leave: what the system has taken it sends without us."""
-        return not self.is_closed and (self._channel.is_blocked or self.session.has_outgoing)
+        return not self.is_closed and (self._channel.is_blocked or self.session.queued > 0)
 
     def _leave(self) -> None:
         """Tell the peer that nothing new follows."""

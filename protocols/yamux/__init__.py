@@ -17,6 +17,7 @@ from peertunnel.protocols.yamux.keepalive import INTERVAL as KEEPALIVE_INTERVAL
 from peertunnel.protocols.yamux.session import (
     FEW_STREAMS,
     MAX_PAYLOAD,
+    MAX_REPLIES,
     MAX_STREAMS,
     MAX_UNACKNOWLEDGED,
     ClientSession,
@@ -31,6 +32,7 @@ __all__ = [
     "INITIAL_WINDOW",
     "KEEPALIVE_INTERVAL",
     "MAX_PAYLOAD",
+    "MAX_REPLIES",
     "MAX_STREAMS",
     "MAX_UNACKNOWLEDGED",
     "MAX_WINDOW",

@@ -357,9 +357,9 @@ class Session:
         return now < self._growth.messages_until
 
     @property
-    def has_outgoing(self) -> bool:
-        """Whether `outgoing()` would return anything."""
-        return bool(self._control)
+    def queued(self) -> int:
+        """How many bytes `outgoing()` would return."""
+        return len(self._control)
 
     @property
     def open_streams(self) -> int:

@@ -87,3 +87,29 @@ async def test_where_the_system_tells_no_errors_reading_goes_on_all_the_same() -
             reader.registration.replace(ERROR, READ)
             await until(lambda: reader.data)
             assert reader.data == data
+
+
+class Hopeless(Reader):
+    """Fails, and fails to give up."""
+
+    def on_readable(self) -> None:
+        self.registration.remove(READ)
+        raise RuntimeError("on purpose")
+
+    def on_failure(self, error: Exception) -> None:
+        super().on_failure(error)
+        raise RuntimeError("on purpose, too")
+
+
+async def test_who_fails_to_give_up_harms_nobody_else() -> None:
+    async with connection() as (reactor, reader, other):
+        one, two = socket.socketpair()
+        with one, two:
+            one.setblocking(False)
+            hopeless = Hopeless(reactor, one)
+            hopeless.registration.wait_for(READ)
+            two.send(b"?")
+            await until(lambda: hopeless.errors)
+            reader.registration.wait_for(READ)
+            await other.send_all(b"still here")
+            await until(lambda: reader.data)

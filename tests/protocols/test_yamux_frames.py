@@ -189,4 +189,4 @@ def test_a_header_may_come_byte_by_byte_behind_a_cut_payload() -> None:
 def test_nothing_received_means_nothing() -> None:
     session = server_with_stream()
     assert feed(session, b"") == []
-    assert not session.has_outgoing
+    assert not session.queued

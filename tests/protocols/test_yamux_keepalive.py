@@ -65,12 +65,12 @@ def test_a_tick_before_the_deadline_does_nothing() -> None:
     session = settled()
     assert session.deadline() == 5.0
     assert session.tick(4.999) == []
-    assert not session.has_outgoing
+    assert not session.queued
     session.tick(5.0)
     assert ping_of(session) is not None
     assert session.deadline() == 13.0
     assert session.tick(12.999) == []
-    assert not session.has_outgoing
+    assert not session.queued
     assert session.tick(13.0) == [PeerTimedOut()]
 
 

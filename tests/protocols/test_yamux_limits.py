@@ -106,7 +106,7 @@ def test_what_came_on_a_stream_that_has_ended_may_be_given_up() -> None:
     session.send_fin(1)
     session.outgoing()
     session.send_reset(1)
-    assert not session.has_outgoing
+    assert not session.queued
     assert feed(session, update(3, flags=SYN)) == [StreamOpened(3)]
 
 
@@ -142,7 +142,7 @@ def test_no_more_streams_wait_for_an_ack_than_the_peers_backlog_holds() -> None:
         session.open_stream(0.0)
     assert MAX_UNACKNOWLEDGED == session.streams_unacknowledged == session.open_streams == 256
     assert len(wire) == 256 * 12
-    assert not session.has_outgoing
+    assert not session.queued
 
 
 def by_an_ack(session: Session) -> None:

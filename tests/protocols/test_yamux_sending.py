@@ -42,7 +42,7 @@ def test_framing_in_place_and_copying_give_the_same_bytes(size: int) -> None:
     expected = copying.outgoing()
     assert batch[:end] == expected
     assert batch[end:] == b"spare room"
-    assert not in_place.has_outgoing
+    assert not in_place.queued
     assert copying.send_window(1) == in_place.send_window(1) == INITIAL - size
     frames = [data(1, payload[start : start + MAX_PAYLOAD]) for start in range(0, size, MAX_PAYLOAD)]
     assert expected == b"".join(frames)
@@ -70,7 +70,7 @@ def test_nothing_to_send_is_no_frame() -> None:
     session = client_with_stream()
     session.send_data(1, b"")
     assert session.frame_in_place(1, memoryview(bytearray(12)), 0) == 0
-    assert not session.has_outgoing
+    assert not session.queued
 
 
 def test_what_is_sent_is_a_copy() -> None:
@@ -83,12 +83,12 @@ def test_what_is_sent_is_a_copy() -> None:
 def test_outgoing_is_handed_out_once() -> None:
     session = client_with_stream()
     session.send_fin(1)
-    assert session.has_outgoing
+    assert session.queued
     first = session.outgoing()
     session.send_reset(1)
     assert session.outgoing() == update(1, flags=RST)
     assert first == update(1, flags=FIN)
-    assert not session.has_outgoing
+    assert not session.queued
     assert session.outgoing() == b""
 
 
@@ -159,7 +159,7 @@ def test_a_stream_that_never_was_has_no_window() -> None:
     session.send_fin(1)
     session.send_reset(1)
     session.consumed(1, 2**20, 0.0)
-    assert not session.has_outgoing
+    assert not session.queued
 
 
 class _LateClient(ClientSession):

@@ -202,7 +202,7 @@ def test_nothing_is_sent_on_a_stream_closed_for_sending(state: str) -> None:
         session.send_data(1, b"late")
     with pytest.raises(LocalProtocolError):
         session.frame_in_place(1, memoryview(bytearray(100)), 4)
-    assert not session.has_outgoing
+    assert not session.queued
 
 
 @pytest.mark.parametrize("state", ["open", "peer finished"])
@@ -222,13 +222,13 @@ def test_unknown_streams_of_the_peer_count_for_nothing(stream_id: int) -> None:
         + update(stream_id, 0, RST)
     )
     assert feed(session, wire) == []
-    assert not session.has_outgoing
+    assert not session.queued
 
 
 def test_the_session_itself_takes_no_data() -> None:
     for session in (ServerSession(0.0), ClientSession(0.0)):
         assert feed(session, data(0, b"x") + update(0, 5) + update(0, flags=RST)) == []
-        assert not session.has_outgoing
+        assert not session.queued
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)

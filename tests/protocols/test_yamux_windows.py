@@ -205,7 +205,7 @@ def test_bytes_consumed_after_the_end_grant_nothing() -> None:
     session.send_reset(1)
     session.outgoing()
     session.consumed(1, INITIAL, 0.0)
-    assert not session.has_outgoing
+    assert not session.queued
 
 
 def test_a_frame_for_a_stream_that_ended_may_be_of_any_size() -> None:

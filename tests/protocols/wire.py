@@ -89,7 +89,7 @@ class Pair:
         """Carry bytes both ways until both fall silent, `delay` seconds each way; return what each end saw."""
         client_saw: list[Event] = []
         server_saw: list[Event] = []
-        while self.client.has_outgoing or self.server.has_outgoing:
+        while self.client.queued or self.server.queued:
             up, down = bytes(self.client.outgoing()), bytes(self.server.outgoing())
             self.now += delay
             server_saw += feed(self.server, up, self.now)

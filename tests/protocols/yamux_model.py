@@ -256,7 +256,7 @@ class Sessions(RuleBasedStateMachine):
             assert end.session.open_streams == sum(stream.is_live for stream in end.streams.values())
 
     def everything_arrives(self) -> None:
-        while any(end.wire or end.session.has_outgoing for end in self.ends):
+        while any(end.wire or end.session.queued for end in self.ends):
             for side in (0, 1):
                 self.deliver(side, ALL, 0.0)
 

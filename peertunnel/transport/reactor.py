@@ -96,6 +96,14 @@ class _Selector:
 _Poller = _Epoll if hasattr(select, "epoll") else _Selector
 
 
+def _give_up(failed: Handler | Flusher, error: Exception) -> None:
+    """Tell one of its own failure; another one on top harms nobody else either."""
+    try:
+        failed.on_failure(error)
+    except Exception:  # noqa: BLE001  a task boundary: nobody is left who could be told
+        _log.exception("giving up failed, too")
+
+
 class Registration:
     """A socket in the reactor, and what its handler waits for: nothing at first."""
 
@@ -144,7 +152,7 @@ class Registration:
                 self._handler.on_readable()
         except Exception as error:  # noqa: BLE001  a task boundary: a handler's failure ends what it serves, no more
             _log.exception("a handler of the data path failed")
-            self._handler.on_failure(error)
+            _give_up(self._handler, error)
 
     def _break(self) -> None:
         """Tell of an error. What is ready may be a hangup instead, which is none: what came before can still be read."""
@@ -263,4 +271,4 @@ class Reactor:
                 flusher.flush_now()
             except Exception as error:  # noqa: BLE001  a task boundary, as in Registration.handle
                 _log.exception("a connection of the data path failed")
-                flusher.on_failure(error)
+                _give_up(flusher, error)

@@ -51,7 +51,10 @@ def address_of(text: str, peer_id: str) -> str:
     place, named = split_address(text)
     if named not in (None, peer_id):
         raise AddressError(f"{text!r} belongs to another peer than {peer_id}")
-    return f"{place}/p2p/{peer_id}"
+    address = f"{place}/p2p/{peer_id}"
+    if len(address) > MAX_ADDRESS:
+        raise AddressError(f"{text!r} is too long for a multiaddr")
+    return address
 
 
 def _parts(text: str) -> list[tuple[str, str]]:

@@ -113,6 +113,13 @@ def test_the_address_of_another_peer() -> None:
         address_of(f"/ip4/192.0.2.1/tcp/1/p2p/{RELAY}", PEER)
 
 
+def test_with_its_peer_id_an_address_is_not_too_long_either() -> None:
+    longest = "/ip4/192.0.2.1/tcp/1" + "/ws" * 300
+    assert split_address(longest)
+    with pytest.raises(AddressError, match="too long"):
+        address_of(longest + "/ws" * 30, PEER)
+
+
 def test_addresses_are_strict_where_python_is_not() -> None:
     assert ipaddress.ip_address("192.0.2.1")
     with pytest.raises(AddressError):

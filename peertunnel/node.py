@@ -123,7 +123,7 @@ class Node:
         if service.root is not None:
             named = (split_address(address)[1] for address in self._relays)
             linked = (relay_of(address) for address in service.addresses)
-            relays = {relay for relay in (*named, *linked) if relay is not None}
+            relays = {relay for relay in (*named, *linked) if relay}
             self.host.introduce(Credentials(self.host, service.root, relays).show)
 
     async def announce(self, service: Service) -> None:

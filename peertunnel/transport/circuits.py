@@ -13,11 +13,11 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 from multiaddr import Multiaddr
 
 from peertunnel.peers import RequestError
-from peertunnel.protocols.address import split_address
 from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, STOP, CircuitRefused, Status, client, destination
 from peertunnel.protocols.circuit import Limit as CircuitLimit
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
+from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.race import Attempt
 from peertunnel.transport.requests import read_message
@@ -58,17 +58,17 @@ class Circuits:
 
     def can_dial(self, address: Multiaddr) -> bool:
         """Return whether an address leads through a relay that is named."""
-        head, mark, tail = str(address).partition(_MARK)
-        return bool(mark) and "/p2p/" in head and (not tail or tail.startswith("/p2p/"))
+        text = str(address)
+        tail = text.partition(_MARK)[2]
+        return bool(relay_of(text)) and (not tail or tail.startswith("/p2p/"))
 
     async def plan(self, peer_id: ID, addresses: Sequence[Multiaddr]) -> list[Attempt]:
         """Return an attempt for each relay, with all addresses that it is said to have."""
         await trio.lowlevel.checkpoint()
         relays: dict[str, list[str]] = {}
-        for address in addresses:
-            head = str(address).partition(_MARK)[0]
-            place, _, relay = head.rpartition("/p2p/")
-            if relay != str(peer_id):
+        for text in map(str, addresses):
+            place, relay = text.partition(_MARK)[0].rpartition("/p2p/")[0], relay_of(text)
+            if relay and relay != str(peer_id):
                 relays.setdefault(relay, []).extend([place] if place else [])
         return [
             Attempt(Multiaddr(f"/p2p/{relay}{_MARK}"), self._attempt(peer_id, relay, places), HEAD_START)
@@ -197,9 +197,14 @@ def _check_direct(relay: MuxedConnection) -> None:
 
 
 def relay_of(address: str) -> str | None:
-    """Return the peer id of the relay that a multiaddr leads through, None where it leads through none."""
+    """Return the peer id of the relay that a multiaddr leads through: "" if it isn't named, None if there is none."""
     head, mark, _ = address.partition(_MARK)
-    return split_address(head)[1] if mark else None
+    if not mark:
+        return None
+    try:
+        return parse_peer_id(head.rpartition("/p2p/")[2])
+    except PeerIdError:
+        return ""
 
 
 __all__ = ["HOP", "STOP", "Circuits", "relay_of"]

@@ -20,6 +20,7 @@ from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
 
 PROTOCOL = "/test/1.0.0"
+RELAY = "12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N"
 Relay = tuple[Host, RelayServer]
 
 
@@ -173,15 +174,19 @@ async def test_without_a_reservation_there_is_no_circuit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "can"),
+    ("address", "relay"),
     [
-        ("/ip4/192.0.2.1/tcp/1/p2p/12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N/p2p-circuit", True),
-        ("/p2p/12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N/p2p-circuit", True),
-        ("/ip4/192.0.2.1/tcp/1", False),
-        ("/ip4/192.0.2.1/tcp/1/p2p-circuit", False),
+        (f"/ip4/192.0.2.1/tcp/1/p2p/{RELAY}/p2p-circuit", RELAY),
+        (f"/p2p/{RELAY}/p2p-circuit", RELAY),
+        ("/ip4/192.0.2.1/tcp/1", None),
+        ("/ip4/192.0.2.1/tcp/1/p2p-circuit", ""),
+        (f"/ip4/192.0.2.1/tcp/1/p2p/{RELAY}/ws/p2p-circuit", ""),
+        ("/p2p-circuit", ""),
     ],
 )
-async def test_which_addresses_lead_through_a_relay(address: str, can: bool) -> None:
+async def test_which_addresses_lead_through_a_relay(address: str, relay: str | None) -> None:
+    assert relay_of(address) == relay
+    can = bool(relay)
     async with open_host(Identity.ephemeral(), ()) as host:
         assert (
             any(

@@ -17,7 +17,7 @@ from multiaddr import Multiaddr
 from peertunnel import __version__
 from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
-from peertunnel.multiaddrs import address_texts
+from peertunnel.multiaddrs import address_texts, readable
 from peertunnel.peers import Answer, Identified
 from peertunnel.protocols.identify import MAX_ADDRESSES, PUSH, Identify
 from peertunnel.protocols.identify import PROTOCOL as IDENTIFY
@@ -149,7 +149,7 @@ class Host:
         return listeners
 
     def _identify(self, stream: MuxedStream) -> None:
-        places = tuple(Multiaddr(address).to_bytes() for address in self._places()[:MAX_ADDRESSES])
+        places = tuple(address.to_bytes() for address in readable(self._places()[:MAX_ADDRESSES]))
         told = Identify(
             agent=AGENT,
             protocols=frozenset(self._handlers),
@@ -254,8 +254,7 @@ class Host:
         if peer_id == self.peer_id:
             raise NotFound("That peer is this very node.", hint="Give the address that the provider printed.")
         try:
-            places = [Multiaddr(address) for address in addresses]
-            return await self.network.connect(ID.from_base58(peer_id), places, within)
+            return await self.network.connect(ID.from_base58(peer_id), readable(addresses), within)
         except DialError as error:
             raise NotFound(f"Peer {peer_id} did not answer: {error}.") from error
 

@@ -1,6 +1,6 @@
-"""Multiaddrs of a peer from the bytes in which peers tell them."""
+"""Multiaddrs as peers and users tell them, and what the library makes of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import multiaddr.exceptions
 from multiaddr import Multiaddr
@@ -17,3 +17,21 @@ def address_texts(addresses: Iterable[bytes], peer_id: str) -> tuple[str, ...]:
         except (AddressError, ValueError, multiaddr.exceptions.Error):
             continue
     return tuple(found)
+
+
+def readable(texts: Iterable[str]) -> Iterator[Multiaddr]:
+    """Read multiaddrs; what the library can't read, or not take apart, is left out."""
+    for text in texts:
+        try:
+            address = Multiaddr(text)
+            str(address), list(address.protocols())  # it looks at some parts only when asked for them
+        except (ValueError, TypeError, multiaddr.exceptions.Error):
+            continue
+        yield address
+
+
+def check_readable(texts: Iterable[str]) -> None:
+    """Raise AddressError for a multiaddr that the library can't read, though it looks like one."""
+    for text in texts:
+        if next(readable([text]), None) is None:
+            raise AddressError(f"{text!r} is not a valid multiaddr")

@@ -5,6 +5,7 @@ hold the others up. An attempt counts as won only after the handshake: another h
 must not win the race.
 """
 
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.upgrade import UpgradeError
 
 ATTEMPT_DELAY = 0.1  # seconds between attempts; the least that RFC 8305, section 5 recommends
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ class Race:
     async def _attempt(self, attempt: Attempt, race: trio.CancelScope) -> None:
         try:
             connection = await attempt.run()
-        except (OSError, UpgradeError) as error:
+        except Exception as error:  # noqa: BLE001  a task boundary: peers tell the addresses
+            if not isinstance(error, OSError | UpgradeError):
+                _log.exception("an attempt at %s failed", attempt.address)
             self.reasons.append((str(attempt.address), getattr(error, "strerror", None) or str(error)))
             self._running -= 1
             self._changed.set()

@@ -93,7 +93,10 @@ async def resolve(address: Multiaddr, transport: str, kind: socket.SocketKind) -
     host, port = str(address.value_for_protocol(name)), int(str(address.value_for_protocol(transport)))
     families = {"ip6": socket.AF_INET6, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
     family = families.get(name, socket.AF_INET)
-    return [target for *_, target in await trio.socket.getaddrinfo(host, port, family, kind)]
+    try:
+        return [target for *_, target in await trio.socket.getaddrinfo(host, port, family, kind)]
+    except UnicodeError as error:  # Python's rules for names are not the library's
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from error
 
 
 async def connect(target: SockAddress, source: SockAddress | None = None) -> socket.socket:

@@ -17,6 +17,7 @@ from peertunnel.transport.tcp import connect, is_tcp
 from peertunnel.transport.yamux import YamuxConnection
 from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
 
+PEER = "12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N"
 BOTH = ("/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0")
 
 
@@ -44,6 +45,37 @@ async def test_one_good_address_among_dead_and_silent_ones_is_enough() -> None:
             with trio.fail_after(5):  # the silent one alone would take 10 s
                 connection = await client.dial(server.peer_id, addresses, PATIENCE)
             assert str(connection.peer_id) == server.peer_id
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/ip4/127.0.0.1/udp/1/quic-v1/webtransport/certhash/zzz",
+        "/ip4/127.0.0.1/tcp/1/tls/sni/_",
+        "/ip4/127.0.0.1/tcp/1/ip6zone/x",
+        f"/ip4/127.0.0.1/tcp/1/p2p/{PEER}/ws/p2p-circuit",
+        "/p2p-circuit",
+        "/dns4/\u05d01.example/tcp/1",  # right to left with a digit at its end: well-formed since IDNA 2008
+    ],
+)
+async def test_an_address_that_makes_no_sense_costs_nothing(address: str) -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        with pytest.raises(NotFound):
+            await client.dial(server.peer_id, [f"{address}/p2p/{server.peer_id}"], PATIENCE)
+        await client.dial(server.peer_id, [f"{address}/p2p/{server.peer_id}", *server.addresses], PATIENCE)
+
+
+async def test_an_attempt_that_fails_unforeseen_is_one_that_failed(caplog: pytest.LogCaptureFixture) -> None:
+    async def attempt() -> NoReturn:
+        raise KeyError("unforeseen")
+
+    race = Race()
+    await race.run([Attempt(Multiaddr("/ip4/192.0.2.1/tcp/1"), attempt)])
+    assert race.winner is None and race.reasons == [("/ip4/192.0.2.1/tcp/1", "'unforeseen'")]
+    assert "/ip4/192.0.2.1/tcp/1" in caplog.text
 
 
 async def test_a_name_server_that_does_not_answer_holds_nobody_up() -> None:
@@ -169,7 +201,7 @@ async def test_pings_come_back() -> None:
         ("/dns4/example.org/tcp/1", True),
         ("/ip4/192.0.2.1/udp/1/quic-v1", False),
         ("/ip4/192.0.2.1/tcp/1/ws", False),
-        ("/ip4/192.0.2.1/tcp/1/p2p/12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N/p2p-circuit", False),
+        (f"/ip4/192.0.2.1/tcp/1/p2p/{PEER}/p2p-circuit", False),
     ],
 )
 def test_only_what_tcp_can_dial_is_tried(address: str, dialable: bool) -> None:

@@ -42,6 +42,14 @@ def count(host: Host) -> list[MuxedStream]:
     return asked
 
 
+async def test_an_address_of_ours_that_makes_no_sense_is_not_told() -> None:
+    async with two_hosts() as (server, client):
+        server.add_addresses(lambda: ["/ip4/192.0.2.1/tcp/1/tls/sni/_", "/ip4/192.0.2.1/tcp/1"])
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        answer = await request(connection)
+        assert len(answer.addresses) == len(server.addresses) - 1
+
+
 async def test_one_answer_serves_all_who_ask_at_once() -> None:
     """The host asks everybody, and others want to know, too."""
     async with two_hosts() as (server, client):

@@ -165,10 +165,13 @@ def _peers(value: object) -> tuple[str, ...]:
 def _addresses(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise TypeError("must be a list of multiaddrs")
+    from peertunnel.multiaddrs import check_readable  # its library takes a while to load
+
     for address in value:
         if not isinstance(address, str):
             raise TypeError("must be a list of multiaddrs")
         split_address(address)
+    check_readable(value)
     return tuple(value)
 
 

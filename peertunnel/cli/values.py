@@ -107,7 +107,9 @@ def link(text: str) -> "Link":
     from peertunnel.protocols.link import parse_link
 
     with _as_usage("Copy the whole line that pt share printed; quote it, because of the & in it."):
-        return parse_link(text)
+        found = parse_link(text)
+        _check_readable((*found.addresses, *found.relays))
+    return found
 
 
 def service(tunnel_id: str | None, peers: Sequence[str] = (), is_public: bool = False) -> "Service":
@@ -115,6 +117,7 @@ def service(tunnel_id: str | None, peers: Sequence[str] = (), is_public: bool = 
     from peertunnel.protocols.service import Service
 
     with _as_usage("A tunnel id is any text, and all addresses are those of one peer."):
+        _check_readable(peers)
         if tunnel_id is None:
             return Service.from_addresses(peers)
         if is_public:
@@ -142,6 +145,13 @@ def soon(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[]
     from concurrent.futures import ThreadPoolExecutor
 
     return ThreadPoolExecutor(1).submit(read, *args, **kwargs).result
+
+
+def _check_readable(addresses: Sequence[str]) -> None:
+    if addresses:
+        from peertunnel.multiaddrs import check_readable  # its library takes a while to load
+
+        check_readable(addresses)
 
 
 @contextmanager

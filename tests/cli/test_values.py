@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peertunnel.cli import values
+from peertunnel.config import Config
 from peertunnel.errors import UsageError
 from peertunnel.protocols.service import Service
 
@@ -59,6 +60,18 @@ def test_anything_is_an_address_a_link_a_peer_id_or_a_name() -> None:
 def test_a_service_may_have_a_name_and_addresses() -> None:
     service = values.service("heron", [ADDRESS])
     assert (service.root, service.addresses) == (Service.from_id("heron").root, (ADDRESS,))
+
+
+@pytest.mark.parametrize(
+    "place", ["/ip4/192.0.2.1/tcp/1/tls/sni/_", "/ip4/192.0.2.1/udp/1/quic-v1/certhash/zz"]
+)
+def test_an_address_that_nobody_could_dial_is_told_at_once(place: str) -> None:
+    with pytest.raises(UsageError, match="not a valid multiaddr"):
+        values.service("heron", [f"{place}/p2p/{PEER}"])
+    with pytest.raises(UsageError, match="not a valid multiaddr"):
+        values.link(f"pk://{PEER}?a={place}")
+    with pytest.raises(UsageError, match="not a valid multiaddr"):
+        Config().override(relay=(f"{place}/p2p/{PEER}",))
 
 
 def test_what_comes_soon_is_waited_for() -> None:

@@ -15,7 +15,7 @@ from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.handshake import sign_static
 from peertunnel.protocols.identify import Identify
 from peertunnel.protocols.kademlia import messages as kad
-from peertunnel.protocols.peerid import ed25519_peer_id
+from peertunnel.protocols.peerid import ed25519_peer_id, multihash_of
 from peertunnel.protocols.portmap import igd
 from peertunnel.protocols.protobuf import encode_message
 from peertunnel.protocols.record import Form, PeerRecord, seal
@@ -54,6 +54,30 @@ def opener_payload() -> bytes:
 def _identify() -> list[bytes]:
     told = Identify("agent", frozenset({"/a/1", "/b/2"}), (b"\x04" + bytes(7),) * 3, b"\x04", b"record")
     return [told.encode(OPENER)]
+
+
+def _addresses(rng: Random) -> bytearray:
+    """Write a multiaddr, as bytes or as text."""
+    relay = ed25519_peer_id(RELAY_KEY.public_key().public_bytes_raw())
+    parts = rng.choices(
+        ("ip4/192.0.2.1/tcp/1", "p2p/" + relay, "p2p-circuit", *_PARTS), k=rng.randrange(1, 7)
+    )
+    if rng.randrange(2):
+        return bytearray(rng.randbytes(SCRIPT) + "".join(f"/{part}" for part in parts).encode())
+    binary = {"p2p/" + relay: b"\xa5\x03\x26" + multihash_of(relay), **_BINARY}
+    return bytearray(rng.randbytes(SCRIPT) + b"".join(binary.get(part, b"") for part in parts))
+
+
+_BINARY = {
+    "ip4/192.0.2.1/tcp/1": b"\x04\xc0\0\2\1\6\0\1",
+    "ip6/2001:db8::1/udp/1/quic-v1": b"\x29\x20\1\x0d\xb8" + bytes(11) + b"\1\x91\2\0\1\xcd\3",
+    "p2p-circuit": b"\xa2\2",
+    "ws": b"\xdd\3",
+    "webrtc-direct": b"\x98\2" * 60,
+    "dns4/a.example/tcp/1": b"\x36\x09a.example\6\0\1",
+    "ip6zone/x": b"\x2a\1x",
+}
+_PARTS = (*_BINARY, "certhash/zzz", "sni/_", "dns4/\u05d01.example/tcp/1")
 
 
 def _yamux(rng: Random) -> bytearray:
@@ -190,6 +214,7 @@ _CONVERSATIONS = {
     "rendezvous": _chosen(_rendezvous()),
     "handshake": lambda rng: bytearray(rng.randbytes(SCRIPT) + opener_payload()),
     "identify": _chosen(_identify()),
+    "addresses": _addresses,
     "yamux": _yamux,
     "noise": _chosen(_NOISE),
     "multistream": _chosen(_MULTISTREAM),

@@ -30,7 +30,7 @@ from peertunnel.protocols.yamux import (
 )
 
 from .inputs import REGISTRANT_KEY
-from .opening import handshake, identify
+from .opening import addresses, handshake, identify
 from .reaching import autonat, datagrams, dcutr, hop, punch, stop, upnp
 from .script import Script
 
@@ -253,6 +253,7 @@ TARGETS: dict[str, Target] = {
     "upnp": upnp,
     "handshake": handshake,
     "identify": identify,
+    "addresses": addresses,
     "yamux": yamux,
     "noise": noise,
     "multistream": multistream,

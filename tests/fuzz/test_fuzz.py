@@ -20,6 +20,7 @@ from .targets import TARGETS
 INPUTS = {name: 1500 for name in TARGETS} | {
     "auth": 150,
     "handshake": 500,
+    "addresses": 500,
     "quic": 60,
 }  # a second or two; curves and networks are slow
 ONCE_FAILED = [

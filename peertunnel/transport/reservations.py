@@ -21,6 +21,7 @@ from peertunnel.protocols.circuit.client import Reservation, read_reservation, r
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.transport.addresses import is_public
+from peertunnel.transport.candidates import place_at
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.visits import Visits
@@ -195,8 +196,12 @@ async def _watch(connection: MuxedConnection) -> None:
 def _addresses(
     peer_id: str, connection: MuxedConnection, places: tuple[str, ...], reservation: Reservation
 ) -> tuple[str, ...]:
-    """Give the circuit addresses of a relay: where we reach it, as the user named it, and what is public of its own."""
+    """Give the circuit addresses of a relay: where we reach it, as the user named it, and what is public of its own.
+
+    Of its own only an IP address and a port count: with anything else it could have us announce what nobody can read.
+    """
     told = (place.rpartition("/p2p/")[0] for place in address_texts(reservation.addresses, peer_id))
+    public = (place for place in told if is_public(place) and place_at(place) is not None)
     ours = (str(connection.get_transport_addresses()[0]), *(split_address(place)[0] for place in places))
-    worthwhile = dict.fromkeys((*ours, *filter(is_public, told)))
+    worthwhile = dict.fromkeys((*ours, *public))
     return tuple(f"{place}/p2p/{peer_id}/p2p-circuit" for place in list(worthwhile)[:MAX_ADDRESSES])

@@ -193,7 +193,10 @@ class OwnReachability:
                 nursery.start_soon(self._question, dial_backs, server, place, findings)
 
     async def _question(self, dial_backs: DialBacks, server: str, place: bytes, findings: Findings) -> None:
-        is_v2, address = self._servers[server]
+        if (known := self._servers.get(server)) is None:  # another question has just failed
+            findings.told(server, None, trio.current_time())
+            return
+        is_v2, address = known
         answer: bool | None = None
         try:
             async with self._questions, self._host.visit(server, [address], CONNECT) as connection:

@@ -17,7 +17,7 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.autonat import v1
 from peertunnel.protocols.autonat.exchange import Client, DialRequested, Server
-from peertunnel.protocols.autonat.findings import Reachability
+from peertunnel.protocols.autonat.findings import RETRY, Findings, Reachability
 from peertunnel.protocols.autonat.messages import (
     DIAL_BACK,
     DIAL_REQUEST,
@@ -310,6 +310,16 @@ async def test_a_server_that_was_too_busy_to_say_so_is_asked_again(monkeypatch: 
         async with finding_out(asker) as own:
             assert await settled(own) is PUBLIC
         assert busy < 0
+
+
+async def test_a_server_that_is_lost_before_its_next_question_has_no_answer() -> None:
+    """Another question may fail, and drop it, in the moment between."""
+    async with host() as asker:
+        own, findings = OwnReachability(asker), Findings(is_own=True)
+        (lost,) = findings.ask(["lost"], now=trio.current_time())
+        await own._question(hears(asker), lost, place(asker), findings)
+        assert findings.conclude([lost], trio.current_time()) is UNKNOWN
+        assert findings.ask([lost], trio.current_time() + RETRY) == [lost]
 
 
 async def test_what_was_announced_by_our_own_word_is_dropped_with_its_ground(

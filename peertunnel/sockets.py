@@ -83,7 +83,10 @@ def dial_at_once(endpoint: Endpoint) -> socket.socket | None:
         return None
     family, host = _AT_ONCE[endpoint.host]
     address = (host, endpoint.port)
-    sock = _new_socket(family)
+    try:
+        sock = _new_socket(family)
+    except OSError:
+        return None  # there is no IPv6, or there are too many files open: dial will say so
     try:
         error = sock.connect_ex(address)
         if error == errno.EINPROGRESS:

@@ -1,9 +1,11 @@
 """Two nodes in one process and a tunnel between them, over real sockets on loopback."""
 
+import os
+import resource
 import socket
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -152,3 +154,20 @@ def yamux_of(connection: MuxedConnection) -> YamuxConnection:
     """Give a connection as one over yamux, for tests that reach into it."""
     assert isinstance(connection, YamuxConnection)
     return connection
+
+
+@contextmanager
+def no_files_left() -> Iterator[None]:
+    """Let this process open nothing more: no socket, no file."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, before[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for file in taken:
+            os.close(file)

@@ -13,6 +13,7 @@ from peertunnel import sockets
 from peertunnel.endpoints import TcpEndpoint, UnixEndpoint
 from peertunnel.errors import TargetError
 
+from .pair import no_files_left
 from .test_sockets import port_of
 from .test_sockets_listen import Resolver, needs_ipv6
 
@@ -75,6 +76,14 @@ async def test_what_needs_a_wait_or_has_a_reason_to_tell_is_left_to_dial(tmp_pat
         assert sockets.dial_at_once(UnixEndpoint(str(tmp_path / "socket"))) is None
         for sock in (full, taken):
             assert sockets.dial_at_once(TcpEndpoint(None, port_of(sock))) is None
+
+
+async def test_a_target_for_which_there_are_no_files_left_is_told_of() -> None:
+    with listening() as target, no_files_left():
+        endpoint = TcpEndpoint(None, port_of(target))
+        assert sockets.dial_at_once(endpoint) is None
+        with pytest.raises(TargetError, match="too many open files"):
+            await sockets.dial(endpoint, 5)
 
 
 async def test_a_port_that_answers_itself_is_no_target_at_once_either(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 AGENT = f"peertunnel/{__version__}"
 PARTING = 60.0  # seconds for what ended tunnels have sent to arrive on a slow line, unless we stop at once
+_log = logging.getLogger(__name__)
 CHECK = 3.0  # seconds for a peer to answer once the network has changed: a round trip and two retransmissions
 
 # When it is imported, the library has its warnings printed; who runs us decides what is seen.
@@ -182,9 +183,13 @@ class Host:
         return list(self._handlers)
 
     def route(self, stream: MuxedStream) -> None:
-        """Hand a negotiated stream to its handler."""
+        """Hand a negotiated stream to its handler, whose failure ends this stream only."""
         handler = self._handlers.get(stream.protocol or "", MuxedStream.abort)
-        handler(stream)
+        try:
+            handler(stream)
+        except Exception:  # noqa: BLE001  a task boundary: the connection carries others' streams, too
+            _log.exception("a handler of %s failed", stream.protocol)
+            stream.abort()
 
     def watch(self, watcher: Callable[[MuxedConnection], None]) -> None:
         """Have `watcher`, which must not wait, called with each new connection, whoever opened it."""

@@ -7,12 +7,14 @@ from typing import NoReturn
 import pytest
 import trio
 from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedStreamReset
 from multiaddr import Multiaddr
 
 from peertunnel.errors import NotFound
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
 from peertunnel.transport.race import Attempt, Race
+from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.tcp import connect, is_tcp
 from peertunnel.transport.yamux import YamuxConnection
 from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
@@ -176,6 +178,22 @@ async def test_a_node_does_not_dial_itself() -> None:
     async with open_host(Identity.ephemeral(), LOOPBACK) as host:
         with pytest.raises(NotFound, match="this very node"):
             await host.dial(host.peer_id, host.addresses, PATIENCE)
+
+
+async def test_a_handler_that_fails_ends_its_stream_and_not_the_connection() -> None:
+    def fail(stream: MuxedStream) -> None:
+        raise KeyError("unforeseen")
+
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        server.serve("/fails/1.0.0", fail)
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        stream = await connection.open_tunnel("/fails/1.0.0")
+        with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamReset):
+            await stream.read()
+        await connection.ping()
 
 
 async def test_pings_come_back() -> None:

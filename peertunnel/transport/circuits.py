@@ -4,6 +4,7 @@ The stream is spliced to one end of a pair of local sockets, and the other end i
 connected socket is: handshakes, half-closes, back-pressure and aborts are those of every other connection.
 """
 
+import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -33,6 +34,7 @@ MAX_CALLS = 32  # circuits to us whose handshakes are under way; as many as a li
 BUFFER = 1024 * 1024  # bytes between the stream and the inner session, each way: one batch
 _LINGER = 2.0  # seconds for the last bytes of a circuit to leave once its connection has ended
 _MARK = "/p2p-circuit"
+_log = logging.getLogger(__name__)
 
 
 class Circuits:
@@ -125,6 +127,9 @@ class Circuits:
             await self._refuse(stream)
         except (MuxedStreamError, UpgradeError, trio.TooSlowError):
             stream.abort()
+        except Exception:  # noqa: BLE001  a task boundary
+            _log.exception("a call through %s failed", stream.peer)
+            stream.abort()
         finally:
             self._calls -= 1
 
@@ -144,7 +149,11 @@ class Circuits:
         relay = stream.muxed_conn
         way = Way("relayed", str(relay.peer_id), _limit(limit, stream))
         address = Multiaddr(f"{relay.get_transport_addresses()[0]}/p2p/{relay.peer_id}{_MARK}")
-        ours, theirs = _pair()
+        try:
+            ours, theirs = _pair()
+        except OSError as error:
+            stream.abort()
+            raise UpgradeError(f"there is no room for a circuit here: {error.strerror}") from error
         ended = trio.Event()
         self._dialler.nursery.start_soon(_carry, stream, theirs, ended)
         try:

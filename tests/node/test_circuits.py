@@ -13,11 +13,12 @@ from multiaddr import Multiaddr
 from peertunnel.errors import NotFound
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
+from peertunnel.protocols.address import split_address
 from peertunnel.protocols.circuit import Limit
 from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.relay_server import RelayServer
 from peertunnel.transport.stream import MuxedStream
-from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
+from tests.node.pair import LOOPBACK, PATIENCE, no_files_left, other_address, until
 
 PROTOCOL = "/test/1.0.0"
 RELAY = "12D3KooWR2LXNYrEfUd1QV6xJz7YgZuigfgfdwScTLdfywJLuh5N"
@@ -153,6 +154,30 @@ async def test_a_relay_that_nobody_named_is_used_only_where_it_may_be() -> None:
         host.reservations.take_found(True)
         await until_reserved(host)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_relay_has_us_announce_nothing_that_nobody_can_read() -> None:
+    """In binary an address may have 256 bytes, and as text more than anybody takes."""
+    async with relay() as (point, _), reserved() as provider:
+        named, public = point.addresses, "/ip4/8.8.8.8/tcp/1"
+        point.add_addresses(lambda: [public + "/webrtc-direct" * 66, public])
+        provider.reservations.offer(point.peer_id, named)
+        await until_reserved(provider)
+        assert f"{public}/p2p/{point.peer_id}/p2p-circuit/p2p/{provider.peer_id}" in provider.addresses
+        assert all(split_address(address) for address in provider.addresses)
+
+
+async def test_a_circuit_for_which_there_are_no_files_left_is_refused_and_the_next_one_stands() -> None:
+    async with (
+        relay() as (point, server),
+        reserved(point) as provider,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        await client.dial(point.peer_id, point.addresses, PATIENCE)
+        with no_files_left(), pytest.raises(NotFound, match="no room"):
+            await client.dial(provider.peer_id, provider.addresses, PATIENCE)
+        await until(lambda: not server.book.circuits)
+        await client.dial(provider.peer_id, provider.addresses, PATIENCE)
 
 
 async def test_calls_from_a_relay_that_was_not_asked_are_refused() -> None:

@@ -166,7 +166,7 @@ async def test_of_two_attempts_that_win_at_once_one_is_closed() -> None:
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(race.run, attempts)
-                await until(lambda: race._running == 2)
+                await until(lambda: go.statistics().tasks_waiting == 2)
                 go.set()
         (loser,) = (connection for connection in both if connection is not race.winner)
         assert loser.is_closed and loser._raw.sock.fileno() == -1

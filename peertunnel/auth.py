@@ -157,7 +157,7 @@ class Authenticator:
         if len(self._attempts) > MAX_ATTEMPTS:
             (crowded, _), *_ = Counter(other.place for other in self._attempts).most_common(1)
             next(other for other in self._attempts if other.place == crowded).scope.cancel()
-        self._host.nursery.start_soon(self._answer, stream, attempt)
+        self._host.start_soon(self._answer, stream, attempt)
 
     async def _answer(self, stream: MuxedStream, attempt: _Attempt) -> None:
         began = trio.current_time()
@@ -206,7 +206,7 @@ class Authenticator:
         self._known.move_to_end(peer_id)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
-        self._host.nursery.start_soon(self._forget_at_end, connection)
+        self._host.start_soon(self._forget_at_end, connection)
         self._on_proven(connection)
 
     async def _forget_at_end(self, connection: MuxedConnection) -> None:

@@ -133,7 +133,7 @@ class Gate:
                 )
                 if self._authenticator is not None:
                     self._authenticator.proven.discard(connection)
-                self._node.host.nursery.start_soon(connection.close)
+                self._node.host.start_soon(connection.close)
 
     def _send_away_strangers(self) -> None:
         """Close what is not in use after a while, and the oldest when there are too many."""
@@ -146,4 +146,4 @@ class Gate:
         for place, connection in enumerate(strangers):
             is_late = now - self._seen[connection] > UNPROVEN_TIME and not connection.has_streams
             if is_late or len(strangers) - place > MAX_UNPROVEN:
-                self._node.host.nursery.start_soon(connection.close)
+                self._node.host.start_soon(connection.close)

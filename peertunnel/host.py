@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 AGENT = f"peertunnel/{__version__}"
 PARTING = 60.0  # seconds for what ended tunnels have sent to arrive on a slow line, unless we stop at once
-_log = logging.getLogger(__name__)
 CHECK = 3.0  # seconds for a peer to answer once the network has changed: a round trip and two retransmissions
+_log = logging.getLogger(__name__)
 
 # When it is imported, the library has its warnings printed; who runs us decides what is seen.
 logging.getLogger("libp2p").setLevel(logging.NOTSET)
@@ -94,11 +94,21 @@ class Host:
         self.add_addresses(lambda: self.reservations.addresses)
         circuits = Circuits(self.network, self, self._visits, self.reservations.admits)
         self.network.transports.append(circuits)
-        self.watch(lambda connection: self.nursery.start_soon(self._get_to_know, connection))
+        self.watch(lambda connection: self.start_soon(self._get_to_know, connection))
         self.serve(STOP, circuits.accept)
         self.serve(IDENTIFY, self._identify)
-        self.serve(PUSH, lambda stream: self.nursery.start_soon(self._hear_news, stream))
-        self.serve(pings.PROTOCOL, lambda stream: self.nursery.start_soon(pings.answer, stream))
+        self.serve(PUSH, lambda stream: self.start_soon(self._hear_news, stream))
+        self.serve(pings.PROTOCOL, lambda stream: self.start_soon(pings.answer, stream))
+
+    def start_soon(self, work: Callable[..., Awaitable[object]], *details: object) -> None:
+        """Run something in the background until the host ends; its failure is logged, and ends nothing else."""
+        self.nursery.start_soon(self._run, work, *details, name=work)
+
+    async def _run(self, work: Callable[..., Awaitable[object]], *details: object) -> None:
+        try:
+            await work(*details)
+        except Exception:  # noqa: BLE001  a task boundary: peers drive what happens in here
+            _log.exception("%r failed", work)
 
     # -- where we are ---------------------------------------------------------------------------------------------
 
@@ -158,11 +168,11 @@ class Host:
             observed=stream.muxed_conn.get_transport_addresses()[0].to_bytes(),
             record=seal(PeerRecord(self.peer_id, time.time_ns(), places), self._identity.sign),
         )
-        self.nursery.start_soon(identify.answer, stream, told, self.peer_id)
+        self.start_soon(identify.answer, stream, told, self.peer_id)
 
     def _accept(self, connection: MuxedConnection) -> None:
         """Take a connection that a peer has opened over QUIC."""
-        self.nursery.start_soon(self.network.welcome, connection)
+        self.start_soon(self.network.welcome, connection)
 
     # -- streams --------------------------------------------------------------------------------------------------
 

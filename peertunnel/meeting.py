@@ -5,6 +5,7 @@ for consumers that seek it. Whoever can reach the other dials. A candidate that 
 but its own attempt.
 """
 
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ REFUSED_PAUSE = 1.0  # seconds before a candidate that did not prove itself is t
 LAST_REFUSED_PAUSE = 30.0  # seconds in the end; it may be ours by then, with another id
 MAX_CANDIDATES = 1024  # peers that are remembered; one that has failed makes room for a new one
 MAX_TRIES = 128  # of them tried at a time; a stranger that stalls takes 9 s
+_log = logging.getLogger(__name__)
 
 
 class Prover(Protocol):
@@ -154,6 +156,9 @@ class Meeting:
                     except Refused:
                         self._on_refused()
                         pause, refused = refused, min(2 * refused, LAST_REFUSED_PAUSE)
+                        candidate.has_failed = True
+                    except Exception:  # noqa: BLE001  a task boundary: one candidate must not end the search
+                        _log.exception("a try at %s failed", peer_id)
                         candidate.has_failed = True
                 with trio.move_on_after(pause):
                     await candidate.news.wait()

@@ -149,7 +149,7 @@ class Node:
 
         def take(connection: MuxedConnection) -> None:
             if met.is_set() or not self._trusts(service, str(connection.peer_id), emit):
-                self.host.nursery.start_soon(connection.close)
+                self.host.start_soon(connection.close)
             else:
                 chosen.append(connection)
                 met.set()

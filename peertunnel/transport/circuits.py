@@ -114,7 +114,7 @@ class Circuits:
             stream.abort()
             return
         self._calls += 1
-        self._dialler.nursery.start_soon(self._answer, stream)
+        self._dialler.start_soon(self._answer, stream)
 
     async def _answer(self, stream: MuxedStream) -> None:
         try:
@@ -155,13 +155,13 @@ class Circuits:
             stream.abort()
             raise UpgradeError(f"there is no room for a circuit here: {error.strerror}") from error
         ended = trio.Event()
-        self._dialler.nursery.start_soon(_carry, stream, theirs, ended)
+        self._dialler.start_soon(_carry, stream, theirs, ended)
         try:
             connection = await self._network.secure(ours, peer_id, way, address, is_client=is_client)
         except BaseException:
             ended.set()
             raise
-        self._dialler.nursery.start_soon(_follow, connection, ended)
+        self._dialler.start_soon(_follow, connection, ended)
         return connection
 
 

@@ -8,7 +8,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -42,11 +42,14 @@ class Relaying(Protocol):
     """What a relay needs of its host."""
 
     peer_id: str
-    nursery: trio.Nursery
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Our multiaddrs, each ending in /p2p/ and our id."""
+        ...
+
+    def start_soon(self, work: Callable[..., Awaitable[object]], *details: object) -> None:
+        """Run something in the background, whose failure ends nothing else."""
         ...
 
     def serve(self, protocol: str, handler: Callable[[MuxedStream], None]) -> None:
@@ -116,7 +119,7 @@ class RelayServer:
             stream.abort()
             return
         self._count_asking(stream.peer, network, 1)
-        self._host.nursery.start_soon(self._serve, stream, network)
+        self._host.start_soon(self._serve, stream, network)
 
     def _count_asking(self, peer_id: str, network: str, change: int) -> None:
         for asker in (peer_id, network, _ALL):
@@ -169,7 +172,7 @@ class RelayServer:
         before = self._reserved.get(peer_id)
         if before is not None and before is not connection:
             # If it is dead, the calls that wait on it fail at once.
-            self._host.nursery.start_soon(before.close_unless_it_answers, SUCCESSION)
+            self._host.start_soon(before.close_unless_it_answers, SUCCESSION)
         self._let_go(peer_id)
         self._reserved[peer_id] = connection
         connection.kept += 1

@@ -19,7 +19,9 @@ LINGER = (
 class Dialler(Protocol):
     """Opens connections, and knows those that stand."""
 
-    nursery: trio.Nursery
+    def start_soon(self, work: Callable[..., Awaitable[object]], *details: object) -> None:
+        """Run something in the background, whose failure ends nothing else."""
+        ...
 
     def connections(self, peer_id: str) -> list[MuxedConnection]:
         """Return the living connections to a peer, the newest first."""
@@ -124,7 +126,7 @@ class Visits:
         if visit.connection is None or visit.connection.is_closed:
             del self._visits[peer_id]
         else:
-            self._dialler.nursery.start_soon(self._close_when_idle, peer_id, visit)
+            self._dialler.start_soon(self._close_when_idle, peer_id, visit)
 
     async def _close_when_idle(self, peer_id: str, visit: _Visit) -> None:
         await trio.sleep_until(due := visit.left_at + LINGER)

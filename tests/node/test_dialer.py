@@ -196,6 +196,19 @@ async def test_a_handler_that_fails_ends_its_stream_and_not_the_connection() -> 
         await connection.ping()
 
 
+async def test_a_task_in_the_background_that_fails_ends_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(what: str) -> None:
+        raise KeyError(what)
+
+    async with open_host(Identity.ephemeral(), LOOPBACK) as server:
+        server.start_soon(fail, "unforeseen")
+        await until(lambda: "unforeseen" in caplog.text)
+        async with open_host(Identity.ephemeral(), ()) as client:
+            await client.dial(server.peer_id, server.addresses, PATIENCE)
+
+
 async def test_pings_come_back() -> None:
     """One after the other on one stream, for as long as the peer likes."""
     async with (

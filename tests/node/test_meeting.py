@@ -16,12 +16,12 @@ from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.known import KnownPeers
-from peertunnel.meeting import MAX_CANDIDATES
+from peertunnel.meeting import MAX_CANDIDATES, Meeting
 from peertunnel.node import TUNNEL, Node, NodeOptions
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.service import Service
 from peertunnel.transport.connection import MuxedConnection
-from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target
+from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target, until
 
 ROOT = b"r" * 32
 SERVICE = Service("service", ROOT)
@@ -230,3 +230,26 @@ async def test_a_pinned_key_is_the_only_one_that_is_taken() -> None:
             async with provider_on(board, identity=wanted):
                 await trio.sleep_forever()
     assert proven == [wanted.peer_id]
+
+
+async def test_one_candidate_at_which_something_fails_does_not_end_the_search() -> None:
+    board, topic = Board(), SERVICE.topics_to_publish(_now())[0]
+    met: list[str] = []
+
+    class Faulty:
+        async def prove(self, connection: MuxedConnection) -> None:
+            if str(connection.peer_id) == bad.peer_id:
+                board.post(topic, Candidate(good.peer_id, good.addresses, "board"))
+                raise KeyError("unforeseen")
+            met.append(str(connection.peer_id))
+
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as bad,
+        open_host(Identity.ephemeral(), LOOPBACK) as good,
+        open_host(Identity.ephemeral(), ()) as here,
+        trio.open_nursery() as nursery,
+    ):
+        board.post(topic, Candidate(bad.peer_id, bad.addresses, "board"))
+        nursery.start_soon(Meeting(here, (board,), SERVICE, Faulty()).run)
+        await until(lambda: met == [good.peer_id])
+        nursery.cancel_scope.cancel()

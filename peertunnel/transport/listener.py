@@ -1,6 +1,7 @@
 """Listening for peers: one TCP socket per address, and a handshake of bounded time for whoever connects."""
 
 import errno
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -16,6 +17,7 @@ HANDSHAKE_PATIENCE = (
     2.0  # seconds that a handshake keeps its place when others wait: strangers lock out nobody
 )
 _PAUSE = 0.1  # seconds without accepting when the process has run out of file descriptors
+_log = logging.getLogger(__name__)
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -135,6 +137,8 @@ class Listener:
                 await self._accept(sock)
         except UpgradeError:
             pass  # strangers come and go; what they wanted is not ours to report
+        except Exception:  # noqa: BLE001  a task boundary
+            _log.exception("a peer that has connected was not served")
         finally:
             del self._handshakes[scope]
             self._freed.set()

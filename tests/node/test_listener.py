@@ -9,7 +9,8 @@ import trio
 from peertunnel.host import HostError, open_host
 from peertunnel.identity import Identity
 from peertunnel.transport import listener
-from tests.node.pair import LOOPBACK, PATIENCE
+from peertunnel.transport.connection import MuxedConnection
+from tests.node.pair import LOOPBACK, PATIENCE, until
 
 
 def connect(address: str) -> socket.socket:
@@ -61,6 +62,23 @@ async def test_silent_strangers_lock_nobody_out(monkeypatch: pytest.MonkeyPatch)
             await client.dial(server.peer_id, server.addresses, PATIENCE)
         for stranger in strangers:
             stranger.close()
+
+
+async def test_a_peer_at_which_something_fails_locks_nobody_out(caplog: pytest.LogCaptureFixture) -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "tcp") as server,
+        open_host(Identity.ephemeral(), (), "tcp") as unlucky,
+        open_host(Identity.ephemeral(), (), "tcp") as client,
+    ):
+
+        def look(connection: MuxedConnection) -> None:
+            if str(connection.peer_id) == unlucky.peer_id:
+                raise KeyError("unforeseen")
+
+        server.watch(look)
+        await unlucky.dial(server.peer_id, server.addresses, PATIENCE)
+        await until(lambda: "unforeseen" in caplog.text)
+        await client.dial(server.peer_id, server.addresses, PATIENCE)
 
 
 async def test_a_burst_is_served_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:

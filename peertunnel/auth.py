@@ -112,10 +112,12 @@ class Authenticator:
         party = Opener(self._role, self._password, self._host.peer_id, peer_id, secrets.token_bytes)
         is_proven = False
         try:
-            stream = await connection.open_tunnel(PROTOCOL)
+            deadline = trio.current_time() + 2 * PROOF_TIMEOUT  # the peer may have to wait for a token first
+            with trio.fail_at(deadline):  # it may grant no stream at all
+                stream = await connection.open_tunnel(PROTOCOL)
             try:
                 talk = _Talk(stream)
-                with trio.fail_after(2 * PROOF_TIMEOUT):  # the peer may have to wait for a token first
+                with trio.fail_at(deadline):
                     await talk.say(party.hello())
                     confirmation = party.receive(await talk.hear())
                     is_proven = True

@@ -27,9 +27,10 @@ async def initiate(circuit: MuxedConnection, addresses: Sequence[bytes]) -> Sync
         ExchangeError: there will be none.
     """
     try:
-        stream = await circuit.open_tunnel(PROTOCOL)
-    except MuxedConnError as error:
-        raise ExchangeError(str(error)) from error
+        with trio.fail_after(EXCHANGE):  # the peer may grant no stream
+            stream = await circuit.open_tunnel(PROTOCOL)
+    except (MuxedConnError, trio.TooSlowError) as error:
+        raise ExchangeError(str(error) or "it took too long") from error
     end = Initiator(addresses)
     end.start(trio.current_time())
     return await _converse(stream, end)

@@ -21,7 +21,9 @@ from peertunnel.node import TUNNEL, Node, NodeOptions
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.service import Service
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.quic import why_not
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target, until
+from tests.tools import lack
 
 ROOT = b"r" * 32
 SERVICE = Service("service", ROOT)
@@ -154,6 +156,26 @@ async def test_strangers_that_stall_do_not_hold_up_the_provider() -> None:
             with trio.fail_after(PATIENCE):
                 connection = await here.meet(SERVICE, Log(), lambda: None)
             assert str(connection.peer_id) == there.peer_id
+
+
+async def test_a_stranger_that_grants_no_streams_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold one of the tries for as long as its connection lives."""
+    if (reason := why_not()) is not None:
+        lack(reason)
+    monkeypatch.setattr("peertunnel.transport.quic.transport.STREAMS", 0)
+    monkeypatch.setattr("peertunnel.auth.PROOF_TIMEOUT", 0.1)
+    board, refused = Board(), trio.Event()
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "quic") as stranger,
+        node_on(board) as here,
+        trio.open_nursery() as nursery,
+    ):
+        topic = SERVICE.topics_to_publish(_now())[0]
+        board.post(topic, Candidate(stranger.peer_id, stranger.addresses, "board"))
+        nursery.start_soon(here.meet, SERVICE, Log(), refused.set)
+        with trio.fail_after(PATIENCE):
+            await refused.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def test_more_strangers_than_are_remembered_do_not_displace_the_provider() -> None:

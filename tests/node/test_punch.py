@@ -15,7 +15,7 @@ from peertunnel.config import Transports
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.dcutr import PROTOCOL
-from peertunnel.transport import punch
+from peertunnel.transport import dcutr, punch
 from peertunnel.transport.candidates import Target
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.hole import Hole
@@ -209,6 +209,17 @@ async def test_a_peer_that_asks_again_and_again_is_refused() -> None:
         waiting = [await theirs.open_tunnel(PROTOCOL) for _ in range(punch.MAX_ANSWERS_PER_PEER)]
         assert await refused(theirs)
         assert all(stream.end is None for stream in waiting)
+
+
+async def test_a_peer_that_grants_no_streams_ends_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    if (reason := why_not()) is not None:
+        lack(reason)
+    monkeypatch.setattr("peertunnel.transport.quic.transport.STREAMS", 0)
+    monkeypatch.setattr(dcutr, "EXCHANGE", 0.1)
+    async with end(transport="quic") as asked, end(transport="quic") as asking:
+        connection = await asking.host.dial(asked.host.peer_id, asked.host.addresses, PATIENCE)
+        with trio.fail_after(PATIENCE), pytest.raises(dcutr.ExchangeError):
+            await dcutr.initiate(connection, ())
 
 
 async def test_nothing_is_left_when_it_ends() -> None:

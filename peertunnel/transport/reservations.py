@@ -27,7 +27,7 @@ from peertunnel.transport.requests import read_message
 from peertunnel.transport.visits import Visits
 
 WANTED = 2  # relays at a time; go-libp2p's autorelay default
-MAX_OFFERED = 32  # relays that are remembered
+MAX_OFFERED = 32  # relays that are remembered; a found one that has failed makes room for a new one
 MAX_ADDRESSES = 4  # of one relay that we announce
 TIMEOUT = 10.0  # seconds for a relay to be reached, and again to answer
 PING_INTERVAL = 3.0  # seconds between signs of life from a relay
@@ -78,12 +78,25 @@ class Reservations:
             is_found: the user has not named it.
             distance: seconds for a round trip, if known.
         """
-        if peer_id not in self._relays and (peer_id == self._own_id or len(self._relays) >= MAX_OFFERED):
+        if peer_id not in self._relays and (peer_id == self._own_id or not self._has_room()):
             return
         relay = self._relays.setdefault(peer_id, _Relay((), is_found))
         relay.places = tuple(dict.fromkeys((*places, *relay.places)))[:MAX_OFFERED]
         relay.is_found, relay.distance = relay.is_found and is_found, min(relay.distance, distance)
         self._changed.set()
+
+    def _has_room(self) -> bool:
+        """Return whether there is room for one more, which may be that of a found one that has failed for longest."""
+        if len(self._relays) < MAX_OFFERED:
+            return True
+        failed = {
+            peer_id: relay.pause
+            for peer_id, relay in self._relays.items()
+            if relay.is_found and not relay.is_trying and relay.pause > _FIRST_PAUSE
+        }
+        if failed:
+            del self._relays[max(failed, key=failed.__getitem__)]
+        return bool(failed)
 
     def take_found(self, takes: bool) -> None:
         """Use relays that were found, or do without from their next renewal on."""

@@ -15,6 +15,7 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.address import split_address
 from peertunnel.protocols.circuit import Limit
+from peertunnel.transport import reservations
 from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.relay_server import RelayServer
 from peertunnel.transport.stream import MuxedStream
@@ -178,6 +179,33 @@ async def test_a_circuit_for_which_there_are_no_files_left_is_refused_and_the_ne
             await client.dial(provider.peer_id, provider.addresses, PATIENCE)
         await until(lambda: not server.book.circuits)
         await client.dial(provider.peer_id, provider.addresses, PATIENCE)
+
+
+async def test_a_found_relay_that_has_gone_makes_room_for_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reservations, "MAX_OFFERED", 2)
+    nowhere = ["/ip4/127.0.0.1/tcp/1"]
+    named, gone = Identity.ephemeral().peer_id, Identity.ephemeral().peer_id
+    async with (
+        relay() as (point, _),
+        open_host(Identity.ephemeral(), ()) as host,
+        trio.open_nursery() as nursery,
+    ):
+        kept = host.reservations
+        kept.take_found(True)
+        kept.offer(named, nowhere)
+        kept.offer(gone, nowhere, is_found=True)
+        kept.offer(point.peer_id, point.addresses, is_found=True)
+        assert [peer_id for peer_id, _ in kept.found] == [gone], "it has not been tried yet"
+        nursery.start_soon(kept.run)
+
+        def is_reserved() -> bool:
+            kept.offer(point.peer_id, point.addresses, is_found=True)  # as often as it is met
+            return {relay_of(address) for address in kept.addresses} == {point.peer_id}
+
+        await until(is_reserved)
+        kept.offer(gone, nowhere, is_found=True)
+        assert kept._relays.keys() == {named, point.peer_id}
+        nursery.cancel_scope.cancel()
 
 
 async def test_calls_from_a_relay_that_was_not_asked_are_refused() -> None:

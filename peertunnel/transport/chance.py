@@ -123,6 +123,7 @@ class Chance:
 
     async def _meet(self, talk: "_Talk") -> None:
         """Take our turns; raises ChanceError, if it isn't cancelled before."""
+        agreed: Agreed | None = None
         try:
             agreed = await talk.hear(Agreed)
             places = self._places(talk.stream.muxed_conn, agreed)
@@ -132,9 +133,9 @@ class Chance:
             for role in agreed.turns:
                 await (self._open if role is Role.OPENER else self._probe)(talk, places)
         except MuxedStreamEOF:
-            raise ChanceError("the peer has given up") from None
+            raise ChanceError(_GIVEN_UP) from None
         except (MuxedConnError, MuxedStreamError) as error:
-            raise ChanceError("the peer is busy, or does not know how to be met otherwise") from error
+            raise ChanceError(_REFUSED if agreed is None else _GIVEN_UP) from error
         except (RemoteProtocolError, OSError) as error:
             raise ChanceError(str(error)) from error
         finally:
@@ -156,12 +157,18 @@ class Chance:
         network, quic, peer_id = self._host.network, self._host.quic, talk.stream.muxed_conn.peer_id
         assert quic is not None
         sockets = Sockets(network, quic, self._pace, peer_id, places[0])
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(sockets.run)
-            await sockets.all_called.wait()
-            talk.end.opened()
-            await talk.hear(Probed)
-            nursery.cancel_scope.cancel()
+        failure: Exception | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(sockets.run)
+                await sockets.all_called.wait()
+                talk.end.opened()
+                await talk.hear(Probed)
+                nursery.cancel_scope.cancel()
+        except* (MuxedConnError, MuxedStreamError, RemoteProtocolError, OSError) as group:
+            failure = group.exceptions[0]
+        if failure is not None:
+            raise failure  # not to leave as a group
 
     async def _probe(self, talk: "_Talk", places: list[SockAddress]) -> None:
         """Probe the peer."""
@@ -175,6 +182,8 @@ class Chance:
         await talk.say()
 
 
+_REFUSED = "the peer is busy, or does not know how to be met otherwise"
+_GIVEN_UP = "the peer has given up"
 _IN_VAIN = "no packet has found its way through the routers"
 _HOPELESS = {
     Mapping.CHANGING: "the routers at both ends map each destination to another port",

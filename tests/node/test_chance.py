@@ -1,15 +1,17 @@
 """Meeting by chance: who may ask for it, where packets go and how many, and what is left of it. NATs are in tests/nat."""
 
+import errno
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
 import trio.testing
 from libp2p.peer.id import ID
-from libp2p.stream_muxer.exceptions import MuxedStreamReset
+from libp2p.stream_muxer.exceptions import MuxedStreamError, MuxedStreamReset
 from multiaddr import Multiaddr
 
 from peertunnel.host import Host, open_host
@@ -121,6 +123,9 @@ async def ask(monkeypatch: pytest.MonkeyPatch, mapping: Mapping, place: bytes) -
         [proposal] = Delimited(MAX_MESSAGE).receive(await stream.read())
         assert isinstance(decode(proposal), Proposal)
         await stream.write(encode_delimited(encode(Proposal(mapping, (place,)))))
+        with suppress(MuxedStreamError):
+            await stream.read()
+            stream.abort()  # whatever the turn was to be, it has had enough
 
     monkeypatch.setattr(Observed, "quic", (str(Multiaddr(HERE)),))
     async with end() as caller, end() as called, trio.open_nursery() as nursery:
@@ -147,6 +152,25 @@ async def test_two_symmetric_nats_are_told(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_two_nats_that_keep_their_ports_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Observed, "quic_mapping", Mapping.STEADY)
     assert "keep their ports" in await ask(monkeypatch, Mapping.STEADY, HERE)
+
+
+@pytest.mark.parametrize(("sockets", "reason"), [(1, "has given up"), (None, "Too many open files")])
+async def test_a_turn_that_ends_early_is_told(
+    sockets: int | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer gives up, or we have no file left."""
+    monkeypatch.setattr(Observed, "quic_mapping", Mapping.CHANGING)
+    monkeypatch.setattr(Observed, "quic_observers", ())
+    monkeypatch.setattr(Chance, "_places", lambda *_: [("127.0.0.1", 9)])  # nobody on the internet
+    if sockets is None:
+        monkeypatch.setattr(ports, "UdpSocket", _no_file_left)
+    else:
+        monkeypatch.setattr(ports, "SOCKETS", sockets)
+    assert reason in await ask(monkeypatch, Mapping.STEADY, HERE)
+
+
+def _no_file_left(_: object) -> NoReturn:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 async def test_who_does_not_know_where_it_is_asks_nobody() -> None:

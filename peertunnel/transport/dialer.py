@@ -67,10 +67,15 @@ async def dial(
         if race.winner is not None:
             nursery.cancel_scope.cancel()
 
-    with trio.move_on_after(within):
-        async with trio.open_nursery() as nursery:
-            for group in groups:
-                nursery.start_soon(try_all, group)
+    try:
+        with trio.move_on_after(within):
+            async with trio.open_nursery() as nursery:
+                for group in groups:
+                    nursery.start_soon(try_all, group)
+    except BaseException:
+        if race.winner is not None:  # cancelled before anybody has taken it
+            await race.winner.close()
+        raise
     if race.winner is None:
         raise DialError(race.reasons or [(str(address), "timed out") for address in usable])
     return race.winner

@@ -2,7 +2,7 @@
 
 import socket
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 import trio
@@ -13,6 +13,7 @@ from multiaddr import Multiaddr
 from peertunnel.errors import NotFound
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.race import Attempt, Race
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.tcp import connect, is_tcp
@@ -172,6 +173,28 @@ async def test_of_two_attempts_that_win_at_once_one_is_closed() -> None:
         assert loser.is_closed and loser._raw.sock.fileno() == -1
         assert race.winner is not None and not race.winner.is_closed
         await race.winner.close()
+
+
+async def test_a_dial_that_is_cancelled_as_it_is_won_leaves_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    winners: list[MuxedConnection | None] = []
+    attempt_once = Race._attempt
+
+    async def attempt(race: Race, *details: Any) -> None:
+        await attempt_once(race, *details)
+        winners.append(race.winner)
+        scope.cancel()
+
+    monkeypatch.setattr(Race, "_attempt", attempt)
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "tcp") as server,
+        open_host(Identity.ephemeral(), (), "tcp") as client,
+    ):
+        with trio.CancelScope() as scope:
+            await client.dial(server.peer_id, server.addresses, PATIENCE)
+        (winner,) = winners
+        assert winner is not None and winner.is_closed
 
 
 async def test_a_node_does_not_dial_itself() -> None:

@@ -41,7 +41,8 @@ class Paths:
     def best(self) -> MuxedConnection | None:
         """The connection for new tunnels: a direct one before a relayed one, and the latest of limited ones."""
         self._connections = [c for c in self._connections if not c.event_unavailable.is_set()]
-        return min(self._connections, key=lambda c: (c in self._doubted, *_rank(c)), default=None)
+        ranks = {c: (c in self._doubted, *_rank(c, number)) for number, c in enumerate(self._connections)}
+        return min(ranks, key=ranks.__getitem__, default=None)
 
     @property
     def all(self) -> list[MuxedConnection]:
@@ -106,10 +107,11 @@ def left(connection: MuxedConnection) -> tuple[int | None, float | None]:
     return limit.bytes_left, seconds
 
 
-def _rank(connection: MuxedConnection) -> tuple[bool, float]:
-    limit = connection.way.limit
-    ends_at = limit.ends_at if limit is not None else None
-    return connection.way.kind == "relayed", -ends_at if ends_at is not None else float("-inf")
+def _rank(connection: MuxedConnection, number: int) -> tuple[bool, bool, float, int]:
+    """Give the lowest rank to the best; of equal ones the first stays, but of limited ones the last is the least used."""
+    if (limit := connection.way.limit) is None:
+        return connection.way.kind == "relayed", False, 0.0, number
+    return True, True, float("-inf") if limit.ends_at is None else -limit.ends_at, -number
 
 
 async def _first(event: trio.Event, race: trio.CancelScope) -> None:

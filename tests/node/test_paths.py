@@ -13,13 +13,15 @@ from peertunnel.config import Ways
 from peertunnel.endpoints import TcpEndpoint
 from peertunnel.events import PathChanged
 from peertunnel.expose import expose
+from peertunnel.host import open_host
 from peertunnel.identity import Identity
 from peertunnel.node import Node, NodeOptions, open_node
+from peertunnel.paths import Paths
 from peertunnel.protocols.circuit import Limit
 from peertunnel.protocols.service import Service
 from peertunnel.transport.circuits import relay_of
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target, until
-from tests.node.test_circuits import relay
+from tests.node.test_circuits import relay, reserved
 
 
 @asynccontextmanager
@@ -152,3 +154,18 @@ async def test_another_circuit_is_ready_before_the_relay_cuts_the_first() -> Non
             assert await joined.echoes(bytes(100 * 1024))
             await until(lambda seen=seen: len(joined.paths) > seen)  # type: ignore[misc]
         assert "none" not in joined.paths
+
+
+async def test_of_circuits_limited_in_bytes_only_the_newest_is_used() -> None:
+    """Or the one that is used up would be renewed again and again, and go on carrying tunnels."""
+    async with (
+        relay(Limit(0, 256 * 1024)) as (point, _),
+        reserved(point) as provider,
+        open_host(Identity.ephemeral(), ()) as consumer,
+    ):
+        paths = Paths(provider.peer_id, Log())
+        for _ in range(2):
+            circuit = await consumer.dial(provider.peer_id, provider.addresses, PATIENCE)
+            assert circuit.way.limit is not None and circuit.way.limit.ends_at is None
+            paths.add(circuit)
+            assert paths.best is circuit

@@ -65,7 +65,7 @@ class Authenticator:
         decide: for a provider, whether a peer (by its id) that knows the secret may come in.
         may_prove: whether it helps a peer to know the secret; for others every proof fails.
         keeps: whether connections that have been proven are not closed for being idle.
-        on_proven: called with each connection that has been proven.
+        on_proven: called with each connection that has been proven; raises Refused for one that is not wanted.
         on_failed: called with the peer id and the place of each attempt that has failed.
 
     Attributes:
@@ -172,7 +172,7 @@ class Authenticator:
                         talk = await self._exchange(stream, peer_id, attempt.place)
                     is_proven = True
                     await self._conclude(talk, stream.muxed_conn)
-                except (MuxedStreamError, RemoteProtocolError, trio.TooSlowError):
+                except (MuxedStreamError, RemoteProtocolError, Refused, trio.TooSlowError):
                     if not is_proven:
                         self._budget.fail(attempt.place)
                         self._on_failed(peer_id, attempt.place)

@@ -42,7 +42,7 @@ class Prover(Protocol):
 class NoProof:
     """Takes whoever answers, for services that are public or that go by the provider's key alone.
 
-    on_proven: called with each connection.
+    on_proven: called with each connection; raises Refused for one that is not wanted.
     """
 
     on_proven: Callable[[MuxedConnection], None]

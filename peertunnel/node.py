@@ -15,7 +15,7 @@ from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
 from peertunnel.discovery.rendezvous import Rendezvous
-from peertunnel.errors import NotFound, Refused
+from peertunnel.errors import NotFound, Refused, StoreError
 from peertunnel.events import Emit, Warned
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -34,6 +34,7 @@ GO_TUNNEL = (
     "/peertunnel/1.0.0"  # the same under the name that the Go PeerTunnel uses: for public services only
 )
 TUNNEL = "/portkey/tunnel/1.0.0"  # raw bytes, a stream per connection: what PortKey speaks too
+MAX_WARNED = 64  # peers with another key that the user is told of
 ANY_PORT = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 
 
@@ -94,6 +95,8 @@ class Node:
         self._relays = options.relays
         self._known = options.known
         self._accept_new_key = options.accept_new_key
+        self._trusted: set[tuple[str, str]] = set()  # services' labels, and who was taken for their provider
+        self._warned: set[str] = set()
 
     @property
     def peer_id(self) -> str:
@@ -148,11 +151,14 @@ class Node:
         chosen: list[MuxedConnection] = []
 
         def take(connection: MuxedConnection) -> None:
-            if met.is_set() or not self._trusts(service, str(connection.peer_id), emit):
+            if met.is_set():
                 self.host.start_soon(connection.close)
-            else:
+            elif self._trusts(service, str(connection.peer_id), emit):
                 chosen.append(connection)
                 met.set()
+            else:
+                self.host.start_soon(connection.close)
+                raise Refused(f"Peer {connection.peer_id} is not the one that is known.")
 
         prover: Prover = NoProof(take)
         async with trio.open_nursery() as nursery:
@@ -189,18 +195,31 @@ class Node:
         known, label = self._known, service.label_to_know
         if known is None or label is None:
             return True
-        verdict = known.check(label, peer_id)
-        if verdict is Verdict.CHANGED and not self._accept_new_key:
+        try:
+            verdict = known.check(label, peer_id)
+            if verdict is Verdict.CHANGED and not self._accept_new_key:
+                self._warn_of(service, peer_id, emit)
+                return False
+            if verdict is not Verdict.SAME:
+                known.remember(label, peer_id)
+        except StoreError as error:
+            if not self._trusted:
+                raise  # nothing runs yet
+            emit(Warned(error.message))
+            return (label, peer_id) in self._trusted
+        self._trusted.add((label, peer_id))
+        return True
+
+    def _warn_of(self, service: Service, peer_id: str, emit: Emit) -> None:
+        """Say once of each peer that it is another one than before; it comes again and again, and ids are free."""
+        if peer_id not in self._warned and len(self._warned) < MAX_WARNED:
+            self._warned.add(peer_id)
             emit(
                 Warned(
                     f"Peer {peer_id} knows the id of {service.name}, but is not the provider known from before: "
                     "if it was replaced, run again with --accept-new-key."
                 )
             )
-            return False
-        if verdict is not Verdict.SAME:
-            known.remember(label, peer_id)
-        return True
 
 
 @asynccontextmanager

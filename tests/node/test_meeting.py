@@ -199,7 +199,10 @@ async def test_more_strangers_than_are_remembered_do_not_displace_the_provider()
             assert str(met[0].peer_id) == there.peer_id
 
 
-async def test_another_key_with_the_right_secret_is_not_taken_unless_told(tmp_path: Path) -> None:
+async def test_another_key_with_the_right_secret_is_not_taken_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("peertunnel.meeting.REFUSED_PAUSE", 0.01)
     known = KnownPeers(tmp_path / "known_peers")
     board = Board()
     old, new = Identity.ephemeral(), Identity.ephemeral()
@@ -208,9 +211,10 @@ async def test_another_key_with_the_right_secret_is_not_taken_unless_told(tmp_pa
             await here.meet(SERVICE, Log(), lambda: None)
     async with provider_on(board, identity=new):
         async with node_on(board, known=known) as here, trio.open_nursery() as nursery:
-            log = Log()
-            nursery.start_soon(here.meet, SERVICE, log, lambda: None)
-            (warning, *_) = await log.wait(Warned)
+            log, refusals = Log(), list[None]()
+            nursery.start_soon(here.meet, SERVICE, log, lambda: refusals.append(None))
+            await until(lambda: len(refusals) > 2)
+            (warning,) = log.all(Warned)
             assert new.peer_id in warning.message and "--accept-new-key" in warning.message
             nursery.cancel_scope.cancel()
         for accepted in (True, False):  # once it is taken it is known
@@ -218,6 +222,23 @@ async def test_another_key_with_the_right_secret_is_not_taken_unless_told(tmp_pa
                 with trio.fail_after(PATIENCE):
                     connection = await here.meet(SERVICE, Log(), lambda: None)
                 assert str(connection.peer_id) == new.peer_id
+
+
+async def test_keys_that_cannot_be_read_any_more_do_not_end_a_node_that_runs(tmp_path: Path) -> None:
+    known = KnownPeers(path := tmp_path / "known_peers")
+    board, log, refused = Board(), Log(), trio.Event()
+    async with node_on(board, known=known) as here, trio.open_nursery() as nursery:
+        async with provider_on(board) as there:
+            with trio.fail_after(PATIENCE):
+                await here.meet(SERVICE, log, lambda: None)
+                path.chmod(0o644)
+                again = await here.meet(SERVICE, log, lambda: None)
+            assert str(again.peer_id) == there.peer_id and len(log.all(Warned)) == 1
+        async with provider_on(board):
+            nursery.start_soon(here.meet, SERVICE, log, refused.set)
+            with trio.fail_after(PATIENCE):
+                await refused.wait()
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_refusal_is_told() -> None:

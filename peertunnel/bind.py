@@ -138,18 +138,25 @@ class _Consumer:
     async def _carry(self, sock: socket.socket, remote: str) -> Outcome:
         """Carry one local connection; raises NotFound or Refused, and aborts it, if no stream opens in time."""
         number = self._tunnels.number()
-        replay: bytes | None = None
+        outcome: Outcome | None = None
+        replay: bytes | None = b""
         for pause in REOPEN_PAUSES:
-            if pause:
-                await trio.sleep(pause * random.uniform(0.5, 4))  # or a burst would come again as a burst
-            stream = await self._open_stream(sock)
-            if replay is None:
+            try:
+                if pause:
+                    await trio.sleep(pause * random.uniform(0.5, 4))  # or a burst would come again as a burst
+                stream = await self._open_stream(sock)
+            except BaseException:
+                if outcome is not None:  # it has been told that the tunnel was opened
+                    self._tunnels.closed(number, outcome)
+                raise
+            if outcome is None:
                 self._tunnels.opened(number, stream.peer, remote)
-            keep = None if self._keeper.is_ours else replay or b""
+            keep = None if self._keeper.is_ours else replay
             outcome = await self._tunnels.carry(number, stream, sock, keep)
             replay = outcome.replay
             if replay is None or not await self._keeper.drops_streams():
                 break
+        assert outcome is not None
         sockets.abort(sock)  # where the socket was kept for another try
         self._tunnels.closed(number, outcome)
         self._ended(outcome)

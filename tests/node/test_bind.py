@@ -88,6 +88,30 @@ async def test_it_is_not_opened_again_for_ever(monkeypatch: pytest.MonkeyPatch) 
         assert seen() == len(REOPEN_PAUSES)
 
 
+async def test_a_tunnel_that_cannot_be_opened_again_is_told_to_have_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("peertunnel.host.AGENT", "rust-libp2p/0.56")
+    monkeypatch.setattr(yamux, "FEW_STREAMS", 2)
+
+    def drop(stream: MuxedStream) -> None:
+        stream.muxed_conn.bears(yamux.MAX_STREAMS)
+        for _ in range(2):  # which is as many as the consumer believes the connection to bear
+            stream.muxed_conn.open_tunnel_at_once("/ipfs/ping/1.0.0")
+        stream.abort()
+
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as host,
+        consumer(host.addresses, wait=1.0) as (port, log),
+    ):
+        host.serve(TUNNEL, drop)
+        await log.wait(PathChanged)
+        await trio.open_tcp_stream("127.0.0.1", port)
+        await log.wait(ErrorOccurred)
+        await log.wait(TunnelClosed)
+        assert len(log.all(TunnelOpened)) == len(log.all(TunnelClosed)) == 1
+
+
 async def test_a_stream_that_one_of_ours_resets_is_not_opened_again() -> None:
     """Its target refused; dialling it again for the same client would do nobody good."""
     async with dropping(1000) as (host, seen), consumer(host.addresses) as (port, _):

@@ -20,6 +20,7 @@ _PER_ANSWER = (
 _MAX_TOLD = 4096  # peers that we remember to have named
 _MAX_NAMELESS = 8  # providers without addresses that are looked up after a round
 _FIRST_PAUSE, _LAST_PAUSE = 1.0, 15.0  # seconds between rounds, doubling
+_LOOK = 15.0  # seconds between looks, while there is nobody to ask, for whether the reader is gone
 _LAST_SEEKER_PAUSE = 120.0  # seconds between those of a provider that looks for seekers, as long as it runs
 
 
@@ -56,7 +57,10 @@ class Search:
         """Search until the reader is gone."""
         pause = _FIRST_PAUSE
         while not self.is_over:
-            await self._network.known()
+            with trio.move_on_after(_LOOK) as patience:
+                await self._network.known()
+            if patience.cancelled_caught or self.is_over:
+                continue
             await self._round()
             await trio.sleep(pause)
             pause = min(2 * pause, _LAST_SEEKER_PAUSE if self._service.seeks_seekers else _LAST_PAUSE)

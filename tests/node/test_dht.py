@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from peertunnel.discovery import Announcement, dht_publisher
+from peertunnel.discovery import Announcement, dht_publisher, dht_search
 from peertunnel.discovery.dht_contacts import address_bytes, id_bytes
 from peertunnel.identity import Identity
 from peertunnel.peers import RequestError
@@ -140,6 +140,38 @@ async def test_a_search_ends_with_its_channel_and_the_channel_with_the_node() ->
         except trio.EndOfChannel:
             return
     raise AssertionError("the channel goes on")
+
+
+def waiting(node: Peer) -> int:
+    """Count the tasks, of which one is the membership's, that wait for somebody to ask."""
+    return node.dht._network._news.statistics().tasks_waiting
+
+
+async def test_a_search_ends_with_its_reader_while_there_is_nobody_to_ask(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dht_search, "_LOOK", 0.01)
+    async with peer() as node:
+        with node.dht.find(new_service()):
+            await until(lambda: waiting(node) > 1)
+        await until(lambda: not node.dht._searches)
+
+
+async def test_a_search_whose_reader_is_gone_asks_nobody_who_comes_later() -> None:
+    asked: list[bytes] = []
+
+    def held(key: bytes) -> list[Contact]:
+        asked.append(key)
+        return []
+
+    async with peer() as node:
+        search = dht_search.Search(node.dht._network, held, new_service())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(search.run)
+            await until(lambda: waiting(node) > 1)
+            search.channel.close()
+            node.dht._network.answered(Contact(id_bytes(new_peer()), address_bytes([place(new_peer())])))
+    assert not asked
 
 
 async def test_a_node_that_has_forgotten_a_record_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,7 +210,8 @@ class Mdns:
                     pace = max(pace, trio.current_time() - _BURST / _RATE) + 1 / _RATE
                     await trio.sleep_until(pace)
         except OSError:  # the interface broke: it is opened again if it comes back
-            self._drop(link)
+            if self._links.get(link.address) is link:  # a look may have seen it first
+                self._drop(link)
         finally:
             if self._links.get(link.address) is not link:
                 link.sock.close()

@@ -1,7 +1,10 @@
 """Finding peers by mDNS: on loopback, with a clock that jumps."""
 
+import errno
 import ipaddress
+import os
 import time
+from typing import NoReturn
 
 import pytest
 import trio
@@ -204,6 +207,24 @@ async def test_an_interface_that_cannot_be_opened_is_no_obstacle(
     wire.nursery.start_soon(announcer.announce, provider.announcement)
     with wire.mdns.find(service) as channel:
         assert await next_of(channel, 0.1) == provider.candidate
+
+
+async def test_an_interface_may_break_just_as_it_is_seen_to_go(
+    autojump_clock: MockClock, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [LOOPBACK]
+
+    def receive(_: object) -> NoReturn:
+        there.clear()
+        node._look(wire.nursery)
+        raise OSError(errno.ENETDOWN, os.strerror(errno.ENETDOWN))
+
+    node = await wire.node(lambda: tuple(there))
+    (link,) = node._links.values()
+    wire.ear.ask()
+    monkeypatch.setattr("peertunnel.discovery.mdns.receive", receive)
+    await wait_all_tasks_blocked()
+    assert link.sock.fileno() == -1 and not node._links
 
 
 async def test_searches_end_with_the_node(autojump_clock: MockClock, wire: Wire) -> None:

@@ -35,18 +35,22 @@ class InterfaceAddress:
         return _VIRTUAL.fullmatch(self.interface) is not None
 
 
+_seen: tuple[InterfaceAddress, ...] = ()
+
+
 def interface_addresses() -> tuple[InterfaceAddress, ...]:
-    """List the addresses of every interface that is up, in the system's order; nothing when there is none."""
+    """List the addresses of every interface that is up, in the system's order; what was seen last if we can't look."""
+    global _seen
     try:
-        adapters = list(ifaddr.get_adapters())
-    except OSError:  # no descriptors left, say: the next look may see more
-        return ()
-    return tuple(
-        InterfaceAddress(adapter.name, adapter.index or 0, ipaddress.ip_address(_text(ip)))
-        for adapter in adapters
-        if _is_running(adapter.name)
-        for ip in adapter.ips
-    )
+        _seen = tuple(
+            InterfaceAddress(adapter.name, adapter.index or 0, ipaddress.ip_address(_text(ip)))
+            for adapter in ifaddr.get_adapters()
+            if _is_running(adapter.name)
+            for ip in adapter.ips
+        )
+    except OSError:
+        pass  # no descriptors left, say: that is no news of the network
+    return _seen
 
 
 def _text(ip: ifaddr.IP) -> str:

@@ -36,7 +36,11 @@ class Gateway:
 def default_gateways(
     interfaces: Callable[[], tuple[InterfaceAddress, ...]] = interface_addresses,
 ) -> tuple[Gateway, ...]:
-    """Find the default router of IPv4, and that of IPv6 once for each of our global addresses; as of now."""
+    """Find the default router of IPv4, and that of IPv6 once for each of our global addresses; as of now.
+
+    Raises:
+        OSError: we can't look, since there are no descriptors left, say.
+    """
     if not _ROUTES.exists():
         own = _own_address(_ELSEWHERE)
         return () if own is None else (Gateway(None, own),)
@@ -53,7 +57,7 @@ def default_gateways(
 def _lines(path: Path) -> list[list[str]]:
     try:
         return [line.split() for line in path.read_text().splitlines()]
-    except OSError:
+    except FileNotFoundError:  # there is no IPv6
         return []
 
 

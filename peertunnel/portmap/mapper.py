@@ -78,7 +78,11 @@ class PortMapper:
 
     def _look(self, nursery: trio.Nursery) -> None:
         """Begin with routers that have appeared, and end with those that are gone."""
-        gateways, listeners = default_gateways(), tuple(self._ports())
+        try:
+            gateways = default_gateways()
+        except OSError:
+            return  # no descriptors left, say: that is no news of them
+        listeners = tuple(self._ports())
         for gateway in [gateway for gateway in self._keepers if gateway not in gateways]:
             _, scope = self._keepers.pop(gateway)
             scope.cancel()

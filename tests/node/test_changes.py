@@ -1,18 +1,26 @@
 """The network changes under a node: addresses and routes come and go, and machines sleep."""
 
+import os
+import resource
+import socket
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from peertunnel import changes
-from peertunnel.interfaces import InterfaceAddress
+from peertunnel.interfaces import InterfaceAddress, interface_addresses
+from peertunnel.portmap import PortMapper, gateway
 from tests.interop.peers import running
 from tests.node.lan import open_machine
 
+LOOPBACK = "127.0.0.1"
 NOTICED_SECONDS = 1.0
 WATCH = """
 import json, trio, trio.testing
@@ -85,6 +93,63 @@ async def test_changes_are_told_and_nothing_else(network: Network, autojump_cloc
         await network.look()
         assert network.notes == 4
         nursery.cancel_scope.cancel()
+
+
+# -- while there are no descriptors left -------------------------------------------------------------------------------
+
+
+@contextmanager
+def out_of_files() -> Iterator[None]:
+    """Have none left but those that are open."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as stack:
+        probe = stack.enter_context(open(os.devnull))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 1, limits[1]))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        with pytest.raises(OSError, match="Too many open files"):
+            while True:  # those in between
+                stack.enter_context(open(os.devnull))
+        yield
+
+
+async def test_a_network_that_cannot_be_looked_at_is_no_news(
+    network: Network, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "_FAR", ((socket.AF_INET, LOOPBACK),))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(changes.watch_network, network.note)
+        await network.look()
+        with out_of_files():
+            await network.look()
+        await network.look()
+        assert network.notes == 0
+        nursery.cancel_scope.cancel()
+
+
+def test_interfaces_that_cannot_be_looked_at_are_what_they_were() -> None:
+    before = interface_addresses()
+    with out_of_files():
+        assert interface_addresses() == before
+
+
+async def test_routers_that_cannot_be_looked_for_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routes = tmp_path / "route"
+    routes.write_text("lo 00000000 0100007F 0003 0 0 100 00000000 0 0 0\n")
+    monkeypatch.setattr(gateway, "_ROUTES", routes)
+    monkeypatch.setattr(gateway, "_ROUTES6", tmp_path / "none")
+    mapper = PortMapper(lambda: (), lambda _: None)
+    async with trio.open_nursery() as nursery:
+        mapper._look(nursery)
+        assert [str(router.ip) for router in mapper._keepers] == [LOOPBACK]
+        with out_of_files():
+            mapper._look(nursery)
+        assert len(mapper._keepers) == 1
+        nursery.cancel_scope.cancel()
+
+
+# -- on a machine of its own -------------------------------------------------------------------------------------------
 
 
 async def test_changes_are_told_at_once() -> None:

@@ -20,13 +20,16 @@ _TRIES = 4  # so 3.75 s in all: a router is a few milliseconds away
 async def open_exchange(gateway: Gateway) -> trio.socket.SocketType:
     """Open a socket that hears nobody but the router; raises NoAnswer."""
     version = gateway.own.version
-    sock = trio.socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
     scope = () if version == 4 else (0, gateway.index)
     try:
-        await sock.bind((str(gateway.own), 0, *scope))
-        await sock.connect((str(gateway.ip), PORT, *scope))
+        sock = trio.socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6, socket.SOCK_DGRAM)
+        try:
+            await sock.bind((str(gateway.own), 0, *scope))
+            await sock.connect((str(gateway.ip), PORT, *scope))
+        except BaseException:
+            sock.close()
+            raise
     except OSError as error:
-        sock.close()
         raise NoAnswer(str(error)) from error
     return sock
 

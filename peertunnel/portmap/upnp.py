@@ -2,6 +2,7 @@
 
 import ipaddress
 import random
+from contextlib import closing
 from typing import ClassVar
 
 import httpx  # executed when a router is asked, see peertunnel.deferred
@@ -38,17 +39,15 @@ class UpnpRouter:
         if not isinstance(own, ipaddress.IPv4Address):
             raise NoAnswer("UPnP is for IPv4")
         failure: NoAnswer | Refusal = NoAnswer("no answer")
-        search = Search(gateway, own)
         try:
-            while (location := await search.next_place()) is not None:
-                try:
-                    return await cls._open(location, own)
-                except (NoAnswer, Refusal) as error:
-                    failure = error
+            with closing(Search(gateway, own)) as search:
+                while (location := await search.next_place()) is not None:
+                    try:
+                        return await cls._open(location, own)
+                    except (NoAnswer, Refusal) as error:
+                        failure = error
         except OSError as error:
             raise NoAnswer(str(error)) from error
-        finally:
-            search.close()
         raise failure
 
     @classmethod

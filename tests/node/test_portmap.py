@@ -13,12 +13,14 @@ from peertunnel.portmap.gateway import Gateway, _routes4, _routes6
 from peertunnel.portmap.listener import Listener, listeners
 from peertunnel.portmap.natpmp import NatPmpRouter
 from peertunnel.portmap.pcp import PcpRouter
-from peertunnel.portmap.router import Mapping, NoAnswer, Refusal
+from peertunnel.portmap.router import Mapping, NoAnswer, Refusal, Router
+from peertunnel.portmap.search import find_router
 from peertunnel.portmap.status import status_of
 from peertunnel.portmap.upnp import UpnpRouter
 from peertunnel.protocols.portmap import PORT
 from peertunnel.protocols.portmap.xml import Element
 from tests.node.igd_server import IgdServer, connected, fault, http, ok, running_igd
+from tests.node.test_changes import out_of_files
 
 # Of our own, so that nobody else on this machine is in the way, and no other run of these tests.
 ROUTER, OWN, ELSEWHERE = (
@@ -218,6 +220,14 @@ def test_what_is_mapped() -> None:
         "/dns/example/tcp/4003",
     ]
     assert listeners(given) == (Listener("tcp", 4001), Listener("tcp", 4002, 6), Listener("udp", 4001))
+
+
+async def test_without_descriptors_there_is_no_router_for_now() -> None:
+    async def grants(_: Router) -> bool:
+        raise AssertionError
+
+    with out_of_files():
+        assert (await find_router(GATEWAY, b"", grants))[0] is None
 
 
 def test_routing_tables_of_linux() -> None:

@@ -89,9 +89,9 @@ class Tunnels:
         self._received += stream.received_bytes
         self._changed.unpark_all()
 
-    def closed(self, number: int, outcome: Outcome, reason: str | None = None) -> None:
-        """Report that a tunnel has ended; `reason` is for one that never carried anything."""
-        self._tell(TunnelClosed(number, outcome.sent, outcome.received, reason or outcome.end.value))
+    def closed(self, number: int, outcome: Outcome) -> None:
+        """Report that a tunnel has ended."""
+        self._tell(TunnelClosed(number, outcome.sent, outcome.received, outcome.end.value))
 
     def _tell(self, event: Event) -> None:
         self._afterwards(functools.partial(self._emit, event))

@@ -60,17 +60,6 @@ class Observed:
         return tuple(address for address, _ in Counter(filter(None, self._seen.values())).most_common())
 
     @property
-    def is_symmetric(self) -> bool | None:
-        """Whether a NAT maps us anew for each peer (RFC 4787: address-dependent); None while too few have told."""
-        addresses = self.addresses
-        if len(addresses) > len({_kind(address) for address in addresses}):
-            return True
-        places = {
-            place_of(connection.get_remote_address()) for connection, seen in self._seen.items() if seen
-        }
-        return False if len(places) > 1 else None
-
-    @property
     def quic(self) -> tuple[str, ...]:
         """Those of our addresses at which the internet sees our port for QUIC over IPv4."""
         return tuple(filter(_is_public_quic, self.addresses))

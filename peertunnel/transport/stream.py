@@ -311,19 +311,9 @@ class MuxedStream:
 
     async def close(self) -> None:
         """Send FIN and drop whatever still arrives."""
-        self._discard()
-        self.finish()
-        await trio.lowlevel.checkpoint()
-
-    async def reset(self) -> None:
-        """Abort the stream."""
-        self._discard()
-        if not self.is_closed:
-            self.abort()
-        await trio.lowlevel.checkpoint()
-
-    def _discard(self) -> None:
         self._is_discarding = True
         self.consumed(len(self._inbox))
         self._inbox.clear()
         self.muxed_conn.flush()
+        self.finish()
+        await trio.lowlevel.checkpoint()

@@ -52,11 +52,6 @@ class Table:
         """Give all peers."""
         return (entry.contact for entry in self._entries())
 
-    @property
-    def deepest(self) -> int:
-        """The longest prefix, in bits, that a known peer shares with us; 0 when nobody is known."""
-        return max((bits for bits, bucket in self._buckets.items() if bucket), default=0)
-
     def answered(self, contact: Contact, groups: Iterable[str], now: float) -> bool:
         """Note that a peer has answered, and enter it if there is room.
 

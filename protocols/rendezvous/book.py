@@ -58,7 +58,6 @@ class Book:
         self._per_network: Counter[str | None] = Counter()
         self._size = 0
         self._number = 0
-        self._due: float | None = None
 
     @property
     def size(self) -> int:
@@ -99,16 +98,11 @@ class Book:
                 return self._discover(message, now)
         raise RemoteProtocolError("an answer came without a question")
 
-    def deadline(self) -> float | None:
-        """Return when `tick` wants to be called, None while there is nothing to forget."""
-        return self._due
-
     def tick(self, now: float) -> None:
         """Forget what has expired."""
         for namespace, space in list(self._spaces.items()):
             for peer_id in [peer_id for peer_id, entry in space.items() if entry.expires_at <= now]:
                 self._remove(namespace, peer_id)
-        self._due = now + TICK if self._spaces else None
 
     def _register(self, peer_id: str, message: Register, now: float, network: str | None) -> Registered:
         if not 0 < len(message.namespace.encode()) <= MAX_NAMESPACE:
@@ -139,7 +133,6 @@ class Book:
         entry = _Entry(message, record.sequence, network, self._number, now + ttl)
         self._spaces.setdefault(message.namespace, {})[peer_id] = entry
         self._count(peer_id, network, 1)
-        self._due = self._due or now + TICK
         return Registered(Status.OK, ttl)
 
     def _has_room(self, peer_id: str, network: str | None) -> bool:

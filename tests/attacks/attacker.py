@@ -159,7 +159,7 @@ async def middle(host: Host, address: str) -> None:
             while True:
                 await sink.write(await source.read())
         except MuxedStreamError:
-            await sink.reset()
+            sink.abort()
 
     async def join(inward: MuxedStream) -> None:
         other = await outward.open_tunnel(AUTH)

@@ -75,7 +75,7 @@ async def echo(connection: MuxedConnection, took: list[float]) -> None:
             answer += await stream.read()
         assert answer == word
         took.append(time.monotonic() - began)
-    await stream.reset()
+    stream.abort()
 
 
 async def until_unlimited(host: Host, address: str) -> None:

@@ -273,7 +273,7 @@ async def _join(inward: object, outward: MuxedConnection) -> None:
             while True:
                 await sink.write(await source.read())  # type: ignore[attr-defined]
         except MuxedStreamError:
-            await sink.reset()  # type: ignore[attr-defined]
+            sink.abort()  # type: ignore[attr-defined]
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump, inward, other)

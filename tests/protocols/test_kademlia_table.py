@@ -144,14 +144,3 @@ def test_the_silent_are_those_that_failed_or_were_not_heard_of() -> None:
         table.answered(peer(number), (), heard)
     table.failed(peer(2).peer_id)
     assert table.silent(since=20) == [peer(0), peer(2)]
-
-
-def test_the_deepest_bucket_is_known() -> None:
-    table = Table(OWN)
-    assert table.deepest == 0
-    (far,), (near,) = in_bucket(1, 1), in_bucket(4, 1)
-    table.answered(far, (), 0)
-    table.answered(near, (), 0)
-    assert table.deepest == 4
-    table.remove(near.peer_id)
-    assert table.deepest == 1

@@ -143,12 +143,7 @@ def test_a_registration_ends_with_its_ttl(point: Point) -> None:
     assert point.book.size == 1
     point.now += 10
     point.book.tick(point.now)
-    assert (point.book.size, point.book.peers, point.book.namespaces, point.book.deadline()) == (
-        0,
-        0,
-        0,
-        None,
-    )
+    assert (point.book.size, point.book.peers, point.book.namespaces) == (0, 0, 0)
 
 
 def test_a_refresh_lasts_longer_and_is_no_news(point: Point) -> None:

@@ -100,19 +100,16 @@ class HolePunching:
 
     Args:
         host: dials, listens and knows our addresses.
-        on_punched: called with each direct connection that has come of it; must not wait.
         on_failed: called with a peer's id and the reason when chance hasn't helped either, between two of us.
     """
 
     def __init__(
         self,
         host: Puncher,
-        on_punched: Callable[[MuxedConnection], None] = lambda connection: None,
         on_failed: Callable[[str, str], None] = lambda peer_id, reason: None,
     ) -> None:
         self._host = host
         self._on_failed = on_failed
-        self._on_punched = on_punched
         self._nursery: trio.Nursery | None = None
         self._efforts: dict[str, _Effort] = {}
         self._answers: Counter[str] = Counter()
@@ -144,11 +141,8 @@ class HolePunching:
         if self._nursery is None:
             return
         if connection.way.kind != "relayed":
-            awaited = self._awaited.get(peer_id, [])
-            for scope in awaited:
+            for scope in self._awaited.get(peer_id, ()):
                 scope.cancel()
-            if awaited:
-                self._on_punched(connection)
         elif not connection.is_initiator:
             if peer_id in self._efforts:
                 self._efforts[peer_id].again.set()

@@ -36,7 +36,7 @@ ADDRESS = Multiaddr("/ip4/192.0.2.1/tcp/1/p2p-circuit")
 
 @dataclass
 class End:
-    """A host and what came of its hole punching."""
+    """A host and the direct connections that came of its hole punching."""
 
     host: Host
     punching: HolePunching
@@ -51,8 +51,14 @@ class End:
 async def end(*, serves: bool = True, transport: Transports = "tcp") -> AsyncIterator[End]:
     """Run a host on loopback that punches holes, or could."""
     punched: list[MuxedConnection] = []
+
+    def note(connection: MuxedConnection) -> None:
+        if connection.way.kind != "relayed":
+            punched.append(connection)
+
     async with open_host(Identity.ephemeral(), LISTENING[transport], transport) as host:
-        punching = HolePunching(host, punched.append)
+        host.watch(note)
+        punching = HolePunching(host)
         if serves:
             await host.nursery.start(punching.run)
         yield End(host, punching, punched)

@@ -51,7 +51,7 @@ class Reach:
         self._punching = HolePunching(
             host, on_failed=lambda peer_id, reason: emit(PunchFailed(peer_id, reason))
         )
-        self._mapper = PortMapper(self._listeners, lambda addresses: None, secret=host.sign(b"port mapping"))
+        self._mapper = PortMapper(self._listeners, secret=host.sign(b"port mapping"))
         self._preferred: list[str] = []
         for address in relays:
             place, peer_id = split_address(address)

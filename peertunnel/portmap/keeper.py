@@ -1,7 +1,7 @@
 """The keeper of our mappings at one router: made, renewed, made again when they are lost, removed at the end."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import trio
 
@@ -28,16 +28,14 @@ class Keeper:
         wanted: Iterable[Listener],
         secret: bytes,
         lease: int,
-        tell: Callable[[], None],
     ) -> None:
-        """Keep mappings of what is wanted at a router; see `PortMapper` for secret and lease. tell: called at changes."""
+        """Keep mappings of what is wanted at a router; see `PortMapper` for secret and lease."""
         self.gateway = gateway
         self.statuses: tuple[Status, ...] = ()
         self.settled = trio.Event()
         self._wanted = self._of_our_version(wanted)
         self._secret = secret
         self._lease = lease
-        self._tell = tell
         self._held: dict[Listener, Mapping] = {}
         self._refused: dict[Listener, str] = {}
         self._router: Router | None = None
@@ -163,7 +161,6 @@ class Keeper:
         if self.statuses != before:
             for status in self.statuses:
                 _log.info("%s", status)
-            self._tell()
 
     def _of_our_version(self, listeners: Iterable[Listener]) -> tuple[Listener, ...]:
         return tuple(listener for listener in listeners if listener.version == self.gateway.own.version)

@@ -25,7 +25,6 @@ class PortMapper:
     def __init__(
         self,
         ports: Callable[[], Iterable[Listener]],
-        on_change: Callable[[tuple[str, ...]], None],
         *,
         secret: bytes | None = None,
         lease: int = LEASE,
@@ -34,17 +33,14 @@ class PortMapper:
 
         Args:
             ports: tells what we listen on at the moment; see `listeners`.
-            on_change: is called with all mapped multiaddrs whenever they have changed.
             secret: up to 64 bytes that only we know, and know again after a crash, so that a PCP router gives us the same
                 port again; random by default.
             lease: seconds that mappings shall last; they are renewed at half of it.
         """
         self._ports = ports
-        self._on_change = on_change
         self._secret = secrets.token_bytes() if secret is None else secret
         self._lease = lease
         self._keepers: dict[Gateway, tuple[Keeper, trio.CancelScope]] = {}
-        self._told: tuple[str, ...] = ()
         self._looked = trio.Event()
 
     @property
@@ -90,11 +86,10 @@ class PortMapper:
             if gateway in self._keepers:
                 self._keepers[gateway][0].want(listeners)
                 continue
-            keeper = Keeper(gateway, listeners, self._secret, self._lease, self._tell)
+            keeper = Keeper(gateway, listeners, self._secret, self._lease)
             scope = trio.CancelScope()
             self._keepers[gateway] = keeper, scope
             nursery.start_soon(_run, keeper, scope)
-        self._tell()
 
     async def _listen(self) -> None:
         try:
@@ -111,11 +106,6 @@ class PortMapper:
         """Ask every router at once: the network has changed under us, or the machine was asleep."""
         for keeper, _ in self._keepers.values():
             keeper.wake()
-
-    def _tell(self) -> None:
-        if (addresses := self.addresses) != self._told:
-            self._told = addresses
-            self._on_change(addresses)
 
 
 async def _run(keeper: Keeper, scope: trio.CancelScope) -> None:

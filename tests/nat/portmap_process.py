@@ -44,13 +44,22 @@ async def tell_statuses(mapper: PortMapper) -> None:
         await trio.sleep(0.05)
 
 
+async def tell_addresses(mapper: PortMapper) -> None:
+    """Say what is mapped, at every change."""
+    said: tuple[str, ...] = ()
+    while True:
+        if mapper.addresses != said:
+            said = mapper.addresses
+            say("addresses", addresses=list(said))
+        await trio.sleep(0.05)
+
+
 async def main(port: str, lease: str, secret: str = "") -> None:
     logging.basicConfig(level=logging.INFO)
     number = int(port)
     ports = [Listener("tcp", number, 4), Listener("udp", number, 4), Listener("tcp", number, 6)]
     mapper = PortMapper(
         lambda: ports,
-        lambda addresses: say("addresses", addresses=list(addresses)),
         secret=bytes.fromhex(secret) or None,
         lease=int(lease),
     )
@@ -61,6 +70,7 @@ async def main(port: str, lease: str, secret: str = "") -> None:
                 nursery.start_soon(partial(trio.serve_listeners, greet, [listener]))
             nursery.start_soon(mapper.run)
             nursery.start_soon(tell_statuses, mapper)
+            nursery.start_soon(tell_addresses, mapper)
             async for _ in signals:
                 nursery.cancel_scope.cancel()
 

@@ -139,7 +139,7 @@ async def test_routers_that_cannot_be_looked_for_are_kept(
     routes.write_text("lo 00000000 0100007F 0003 0 0 100 00000000 0 0 0\n")
     monkeypatch.setattr(gateway, "_ROUTES", routes)
     monkeypatch.setattr(gateway, "_ROUTES6", tmp_path / "none")
-    mapper = PortMapper(lambda: (), lambda _: None)
+    mapper = PortMapper(lambda: ())
     async with trio.open_nursery() as nursery:
         mapper._look(nursery)
         assert [str(router.ip) for router in mapper._keepers] == [LOOPBACK]

@@ -179,12 +179,17 @@ class Meeting:
     async def _dial(self, peer_id: str, candidate: _Candidate) -> MuxedConnection:
         """Dial a candidate, and from anew as soon as more addresses of it are told; raises NotFound."""
         outcome: MuxedConnection | NotFound | None = None
-        while outcome is None:
-            with trio.CancelScope() as attempt:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_when, candidate.more, attempt)
-                    outcome = await self._outcome(peer_id, candidate.addresses)
-                    nursery.cancel_scope.cancel()
+        try:
+            while outcome is None:
+                with trio.CancelScope() as attempt:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(_cancel_when, candidate.more, attempt)
+                        outcome = await self._outcome(peer_id, candidate.addresses)
+                        nursery.cancel_scope.cancel()
+        except BaseException:
+            if isinstance(outcome, MuxedConnection):  # cancelled as it came
+                await outcome.close()
+            raise
         if isinstance(outcome, NotFound):
             raise outcome
         return outcome

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -222,6 +223,26 @@ async def test_another_key_with_the_right_secret_is_not_taken_unless_told(
                 with trio.fail_after(PATIENCE):
                     connection = await here.meet(SERVICE, Log(), lambda: None)
                 assert str(connection.peer_id) == new.peer_id
+
+
+async def test_a_search_that_is_cancelled_as_a_dial_succeeds_leaves_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board, dialled = Board(), list[MuxedConnection]()
+    async with squatter() as stranger, node_on(board) as here:
+        dial_once = here.host.dial
+
+        async def dial(*details: Any) -> MuxedConnection:
+            dialled.append(await dial_once(*details))
+            scope.cancel()
+            return dialled[0]
+
+        monkeypatch.setattr(here.host, "dial", dial)
+        topic = SERVICE.topics_to_publish(_now())[0]
+        board.post(topic, Candidate(stranger.peer_id, stranger.addresses, "board"))
+        with trio.CancelScope() as scope:
+            await here.meet(SERVICE, Log(), lambda: None)
+        assert [connection.is_closed for connection in dialled] == [True]
 
 
 async def test_keys_that_cannot_be_read_any_more_do_not_end_a_node_that_runs(tmp_path: Path) -> None:

@@ -314,6 +314,6 @@ class MuxedStream:
         self._is_discarding = True
         self.consumed(len(self._inbox))
         self._inbox.clear()
-        self.muxed_conn.flush()
         self.finish()
+        self.muxed_conn.flush()
         await trio.lowlevel.checkpoint()

@@ -1,5 +1,6 @@
 """Attacks on real `pt` processes by real ones that don't know the id: nothing gets out, and the honest are served."""
 
+import contextlib
 import re
 import sys
 import time
@@ -105,9 +106,10 @@ async def test_a_go_peer_that_opens_plain_tunnels_gets_nothing(gopeer: Path, tmp
         victim(tmp_path) as there,
         running([str(gopeer), "tunnel-dial", "--tcp-only", "--peer", there.address]) as stranger,
     ):
-        with pytest.raises(trio.BrokenResourceError):
+        # A reset may come even before it is seen that the connection stands; an end without a byte is as good.
+        with contextlib.suppress(trio.BrokenResourceError, OSError):
             assert await fetch(stranger, PATIENCE) == b""
-            raise trio.BrokenResourceError  # an end without a byte is as good as a reset
+        assert stranger.process.poll() is None
         assert not there.dialled
 
 

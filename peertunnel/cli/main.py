@@ -70,6 +70,8 @@ def main() -> None:
     flags = options.Flags(json="--json" in arguments)
     try:
         code = cli.main(arguments, prog_name="pt", standalone_mode=False, obj=flags)
+    except SystemExit:  # from click, which has completed a word, or whose reader has gone
+        raise
     except BaseException as error:  # noqa: BLE001  nothing is above us that could tell the user
         from peertunnel.cli.failures import report
 

@@ -1,5 +1,6 @@
 """Help is quick, and docs/commands.md has every command and option."""
 
+import os
 import re
 import resource
 import subprocess
@@ -131,4 +132,16 @@ def test_completion_scripts(shell: str, tmp_path: Path) -> None:
 )
 def test_completion(line: str, completed: str, tmp_path: Path) -> None:
     ended = run_pt(tmp_path, _PT_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(line.count(" ")))
-    assert ended.stdout == f"plain,{completed}\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"plain,{completed}\n", "")
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_nobody_reads_on(option: str, tmp_path: Path) -> None:
+    """Who reads a pipe, head(1) say, may go when it has read enough."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [*PT, option], env=environment(tmp_path), stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert ended.stderr == b""

@@ -51,7 +51,7 @@ def stdio() -> StdioSocket:
 
     Raises UsageError if the program was started without one of them.
     """
-    if sys.stdin is None or sys.stdout is None:  # then another file may have got the number
+    if sys.__stdin__ is None or sys.__stdout__ is None:  # then another file has got the number
         raise UsageError("Standard input and output must be open.", hint="Don't close them with <&- or >&-.")
     far, near = socket.socketpair()
     sock = StdioSocket(near.detach())

@@ -1,5 +1,6 @@
 """The `pt` command: the list of commands, each loaded when it is asked for."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -65,6 +66,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run `pt` and exit with one of the codes that docs/errors.md lists."""
+    _open_what_is_closed()
     arguments = sys.argv[1:] or ["--help"]
     # A command line that can't be read has no flags yet, and its error still goes where it was asked for.
     flags = options.Flags(json="--json" in arguments)
@@ -77,3 +79,10 @@ def main() -> None:
 
         code = report(error, flags)
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Give a program that was started without a standard stream an empty one, or a file of ours would become it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for good

@@ -1,0 +1,44 @@
+"""Standard streams that are closed: a daemon's parent may leave none."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import POLL, SECONDS, Started, environment
+from tests.tools import PT
+
+
+def run_in_shell(home: Path, arguments: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with streams as a shell redirects them."""
+    script = ["sh", "-c", f'"$@" {arguments} {redirection}', "sh", *PT]
+    return subprocess.run(
+        script, env=environment(home), capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "redirection", "code", "told"),
+    [
+        ("info --json", ">&-", 0, ""),
+        ("id check", "<&-", 2, "error: There is no tunnel id."),
+        ("tcp --port 22", "<&-", 2, "error: There is no tunnel id."),
+        ("tcp --port 22 --id heron --ask", "<&-", 2, "error: There is no terminal to ask at."),
+        ("tpc", "2>&-", 2, ""),
+    ],
+)
+def test_a_closed_stream(command: str, redirection: str, code: int, told: str, tmp_path: Path) -> None:
+    ended = run_in_shell(tmp_path, command, redirection)
+    assert (ended.returncode, ended.stdout, ended.stderr.partition("\n")[0]) == (code, "", told)
+
+
+def test_a_tunnel_needs_no_stream(tmp_path: Path) -> None:
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    listening, deadline = tmp_path / "socket", time.monotonic() + SECONDS
+    with Started(tmp_path, "bind", "--listen", f"unix:{listening}", prefix=closed, PT_ID="heron") as consumer:
+        while not listening.exists():
+            assert consumer.process.poll() is None and time.monotonic() < deadline
+            time.sleep(POLL)
+        assert consumer.end(signal.SIGTERM) == 130

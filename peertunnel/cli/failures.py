@@ -1,13 +1,15 @@
 """The end of a failed command: one sentence, a hint and an exit code, and no traceback that nobody asked for."""
 
+import errno
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 
 from peertunnel.cli.options import Flags
-from peertunnel.cli.output import reader
-from peertunnel.errors import Interrupted, NoNetwork, NotFound, PeerTunnelError, UsageError
+from peertunnel.cli.output import OutputError, finish, reader
+from peertunnel.errors import Interrupted, NoNetwork, NotFound, PeerTunnelError, StoreError, UsageError
 from peertunnel.events import ErrorOccurred
 
 TRACEBACKS = 2  # the verbosity from which on a user wants to see where it failed
@@ -26,7 +28,10 @@ def report(error: BaseException, flags: Flags) -> int:
     told = min((_as_ours(leaf) for leaf in _leaves(error)), key=_rank)
     if isinstance(told, NotFound) and not _has_network():
         told = NoNetwork()
+    if isinstance(told, OutputError):
+        flags = replace(flags, json=False)  # what stdout has not taken can be told on stderr alone
     reader(flags)(ErrorOccurred.of(told))
+    finish()
     return told.exit_code
 
 
@@ -48,6 +53,8 @@ def _as_ours(error: BaseException) -> PeerTunnelError:
         case click.UsageError():
             path = error.ctx.command_path if error.ctx is not None else "pt"
             return UsageError(error.format_message(), hint=f"See {path} --help.")
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            return StoreError(f"Can't write: {str(error.strerror).lower()}.", hint="Make room there.")
     return Bug(f"This is a bug in pt: {type(error).__name__}: {error}".rstrip(": ") + ".")
 
 

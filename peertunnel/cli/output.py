@@ -1,5 +1,6 @@
 """Readers of the event stream: words for people on stderr, JSON lines for programs on stdout."""
 
+import errno
 import os
 import shlex
 import sys
@@ -9,21 +10,42 @@ from typing import TextIO
 from peertunnel.cli.options import Flags
 from peertunnel.cli.results import RESULTS
 from peertunnel.cli.words import sentence, threshold
+from peertunnel.errors import StoreError
 from peertunnel.events import Emit, Event, Events, Offered, Ready, Shared
 
 Say = Callable[[str], None]
+_GONE = (
+    errno.EPIPE,
+    errno.EIO,
+)  # what writing gives when the reader of a pipe, or a terminal, is there no more
+
+
+class OutputError(StoreError):
+    """The output can't be written."""
+
+    hint = "Make room there, or write it elsewhere."
+
+
+Lost = Callable[[OutputError | None], None]
+
+
+def insist(failure: OutputError | None) -> None:
+    """Raise what took the output from its reader, if that one is still there."""
+    if failure is not None:
+        raise failure
 
 
 class JsonLines:
     """One JSON object a line, written as soon as it happens; docs/json.md lists them.
 
-    gone: called when the program that reads them has gone, since nobody else is there to stop us.
+    lost: called when they can't be written, with None when the program that reads them has gone: nobody else is
+    there to stop us.
     events: what is read, for when to write: what happens at once is written at once, in one call of the system.
     """
 
-    def __init__(self, stream: TextIO, gone: Callable[[], None], events: Events | None = None) -> None:
+    def __init__(self, stream: TextIO, lost: Lost, events: Events | None = None) -> None:
         self._stream = stream
-        self._gone = gone
+        self._lost = lost
         self._events = events or Events()
         self._lines: list[str] = []
 
@@ -38,9 +60,9 @@ class JsonLines:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except OSError:
+        except OSError as error:
             _silence(self._stream)
-            self._gone()
+            self._lost(_failure(error))
 
 
 class Words:
@@ -81,31 +103,50 @@ def reader(
     *,
     advice: str = "",
     screen: Say | None = None,
-    gone: Callable[[], None] = lambda: None,
+    lost: Lost = insist,
     events: Events | None = None,
 ) -> Emit:
     """Give the reader that the flags ask for.
 
-    advice: see Words. screen: says things above a display, if there is one. gone and events: see JsonLines.
+    advice: see Words. screen: says things above a display, if there is one. lost and events: see JsonLines.
     """
     results = sys.stderr if flags.stdout_is_data else sys.stdout
     if flags.json:
-        return JsonLines(results, gone, events)
+        return JsonLines(results, lost, events)
     say = screen or printer(sys.stderr)
-    result = screen if screen and results.isatty() else printer(results)
+    result = screen if screen and results.isatty() else printer(results, insist)
     return Words(flags.verbosity, say, result, advice, is_private=sys.stderr.isatty())
 
 
-def printer(stream: TextIO) -> Say:
-    """Give a function that prints a line on a stream, for as long as somebody reads it."""
+def printer(stream: TextIO, lost: Lost = lambda failure: None) -> Say:
+    """Give a function that prints a line on a stream, for as long as somebody reads it.
+
+    lost: called when it can't be written, with None when the reader has gone.
+    """
 
     def say(text: str) -> None:
         try:
             print(text, file=stream, flush=True)
-        except OSError:  # a closed terminal or pipe is no reason to end running tunnels
+        except OSError as error:  # a closed terminal or pipe is no reason to end running tunnels
             _silence(stream)
+            lost(_failure(error))
 
     return say
+
+
+def finish() -> None:
+    """Leave nothing for the interpreter to write as it ends: where that fails, it ends with a code of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _silence(sys.stdout)
+
+
+def _failure(error: OSError) -> OutputError | None:
+    """Say why something can't be written, if not because its reader has gone."""
+    if error.errno in _GONE:
+        return None
+    return OutputError(f"Can't write the output: {(error.strerror or str(error)).lower()}.")
 
 
 def _silence(stream: TextIO) -> None:

@@ -142,9 +142,15 @@ def run(
     async def live() -> None:
         session, totals = Session(config, identity, accept_new_key), Totals()
         session.emit.subscribe(totals)
+        why: list[PeerTunnelError] = []
+
+        def lost(failure: output.OutputError | None) -> None:
+            why.append(failure or Interrupted())
+            session.stop.set()
+
         try:
             async with trio.open_nursery() as nursery:
-                with _reading(flags, session, totals, nursery if graceful else None, advice):
+                with _reading(flags, session, totals, nursery if graceful else None, advice, lost):
                     await nursery.start(_heed_signals, session, totals, graceful)
                     for notice in flags.notices:
                         session.emit(Warned(notice))
@@ -154,7 +160,7 @@ def run(
             if not session.stop.is_set():  # a tunnel that was cut at our own end is no failure
                 raise
         if session.stop.is_set():
-            raise Interrupted()
+            raise why[0] if why else Interrupted()
 
     trio.run(live)
 
@@ -186,11 +192,16 @@ async def _heed_signals(
 
 @contextmanager
 def _reading(
-    flags: Flags, session: Session, totals: Totals, nursery: trio.Nursery | None, advice: str
+    flags: Flags,
+    session: Session,
+    totals: Totals,
+    nursery: trio.Nursery | None,
+    advice: str,
+    lost: output.Lost,
 ) -> Iterator[None]:
     """Let people or programs read the events, with a display, drawn in the nursery, for people at a terminal."""
     if not nursery or flags.json or flags.quiet or flags.stdout_is_data or not sys.stderr.isatty():
-        reader = output.reader(flags, advice=advice, gone=session.stop.set, events=session.emit)
+        reader = output.reader(flags, advice=advice, lost=lost, events=session.emit)
         session.emit.subscribe(reader)
         yield
         return

@@ -13,7 +13,7 @@ import pytest
 
 from peertunnel import events
 from peertunnel.cli import results
-from peertunnel.cli.output import JsonLines
+from peertunnel.cli.output import JsonLines, OutputError
 from peertunnel.events import ErrorOccurred, Event, Events, Listening
 from tests.cli.commands import SECONDS, environment
 from tests.tools import PT
@@ -36,7 +36,7 @@ def test_example(line: str) -> None:
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     values.pop("kind")
     stream = io.StringIO()
-    JsonLines(stream, lambda: None)(kind(**values))
+    JsonLines(stream, lambda failure: None)(kind(**values))
     assert stream.getvalue() == json.dumps(fields, separators=(",", ":")) + "\n"
 
 
@@ -47,7 +47,7 @@ def test_every_kind_has_an_example_and_a_line_in_the_table() -> None:
 
 def test_a_line_is_one_line_of_ascii() -> None:
     stream = io.StringIO()
-    JsonLines(stream, lambda: None)(ErrorOccurred(1, "first\nsecond …", ""))
+    JsonLines(stream, lambda failure: None)(ErrorOccurred(1, "first\nsecond …", ""))
     assert stream.getvalue() == '{"kind":"error","code":1,"message":"first\\nsecond \\u2026","hint":""}\n'
 
 
@@ -62,7 +62,7 @@ def test_what_happens_at_once_is_written_at_once() -> None:
 
     due: list[Callable[[], None]] = []
     source = Events()
-    source.subscribe(JsonLines(Recorder(), lambda: None, source))
+    source.subscribe(JsonLines(Recorder(), lambda failure: None, source))
     source.afterwards = due.append
     source(Listening("127.0.0.1:1"))
     source(Listening("[::1]:1"))
@@ -74,12 +74,12 @@ def test_what_happens_at_once_is_written_at_once() -> None:
 def test_a_reader_that_has_gone_is_noticed_once() -> None:
     read, write = os.pipe()
     os.close(read)
-    gone: list[bool] = []
+    gone: list[OutputError | None] = []
     with open(write, "w") as stream:
-        lines = JsonLines(stream, lambda: gone.append(True))
+        lines = JsonLines(stream, gone.append)
         lines(Listening("127.0.0.1:1"))
         lines(Listening("[::1]:1"))
-    assert gone == [True]
+    assert gone == [None]
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

@@ -1,5 +1,6 @@
-"""Standard streams that are closed: a daemon's parent may leave none."""
+"""Standard streams that are closed, since a daemon's parent may leave none, or on a full disk."""
 
+import re
 import signal
 import subprocess
 import time
@@ -9,6 +10,8 @@ import pytest
 
 from tests.cli.commands import POLL, SECONDS, Started, environment
 from tests.tools import PT
+
+FULL = Path("/dev/full")
 
 
 def run_in_shell(home: Path, arguments: str, redirection: str) -> subprocess.CompletedProcess[str]:
@@ -42,3 +45,31 @@ def test_a_tunnel_needs_no_stream(tmp_path: Path) -> None:
             assert consumer.process.poll() is None and time.monotonic() < deadline
             time.sleep(POLL)
         assert consumer.end(signal.SIGTERM) == 130
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "info",
+        "info --json",
+        "id new",
+        "--help",
+        "completion bash",
+        "share 18080",
+        "tcp --port 18080 --json",
+    ],
+)
+def test_a_full_disk(command: str, tmp_path: Path) -> None:
+    with FULL.open("w") as full:
+        ended = subprocess.run(
+            [*PT, *command.split()],
+            env=environment(tmp_path, PT_ID="heron", PT_MDNS="0", PT_P2P_LISTEN="/ip4/127.0.0.1/tcp/0"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    told = r"(?s)(warning: .*)?error: Can't write( the output)?: no space left on device\.\n hint: .*\n"
+    assert ended.returncode == 1 and re.fullmatch(told, ended.stderr), ended.stderr

@@ -14,10 +14,7 @@ def demo(flags: options.Flags) -> None:
     A web server, a provider and a consumer run as programs of their own, which find each other by a random
     name and go again at the end. Nothing of it can be reached from outside.
     """
-    import signal
-
     from peertunnel.cli.output import reader
     from peertunnel.cli.trial import run_trial
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the programs are ended, too
     run_trial(reader(flags), is_heard=flags.verbosity > 0)

@@ -1,8 +1,10 @@
 """The `pt` command: the list of commands, each loaded when it is asked for."""
 
 import os
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 
 import click
 
@@ -66,6 +68,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run `pt` and exit with one of the codes that docs/errors.md lists."""
+    _end_like_ctrl_c()
     _open_what_is_closed()
     arguments = sys.argv[1:] or ["--help"]
     # A command line that can't be read has no flags yet, and its error still goes where it was asked for.
@@ -86,3 +89,16 @@ def _open_what_is_closed() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for good
+
+
+def _end_like_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP end us as Ctrl-C does wherever nobody waits for signals."""
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) wants us to outlive the terminal
+        signal.signal(signal.SIGHUP, interrupt)
+
+
+def interrupt(_: int, frame: FrameType | None) -> None:
+    """Handle a signal as SIGINT is: trio has a handler for it that does not break into trio's own work."""
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)

@@ -132,8 +132,6 @@ def run(
 
     Raises what the story raises, perhaps in groups, and Interrupted when a signal ended it.
     """
-    # Until trio hears signals, and again when it has stopped, SIGTERM ends us as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     raise_open_files()
     show_logs(flags.verbosity)
     config = flags.settings()

@@ -8,9 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import trio
 
+from peertunnel.cli.main import interrupt
 from tests.cli.commands import Started
 from tests.cli.servers import ask, connect, echo_server
+from tests.cli.test_terminal import Terminal
 
 GRACE = "300"  # seconds; longer than any test waits, so that only an end before it passes
 STRONG = "9f8c3f3a1d5be07c42ad"  # an id that nobody warns of
@@ -102,6 +105,28 @@ def test_a_signal_before_the_node_is_up(tmp_path: Path) -> None:
     with Started(tmp_path, "tcp", "--port", "1", "--id", "heron", "-v") as early:
         early.until("can see the id")
         assert early.end(signal.SIGTERM) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_anything_has_begun(number: int, tmp_path: Path) -> None:
+    with Terminal(tmp_path, "tcp", "--port", "1", with_stdin=True) as asking:
+        asking.until("Tunnel id:")
+        assert asking.end(number) == 130
+
+
+def test_a_signal_amid_the_work_of_trio_itself() -> None:
+    """As it comes in when nobody waits for signals any more: trio raises it again."""
+
+    async def be_interrupted() -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(signal.raise_signal, signal.SIGTERM)
+        await trio.sleep_forever()
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trio.run(be_interrupted)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_nohup(tmp_path: Path) -> None:

@@ -50,15 +50,14 @@ class Flags:
 
     @property
     def meeting(self) -> str:
-        """Where the other side finds us, as it was given here: options for its command, each behind a space."""
-        given = {
-            "via": self.via,
-            "relay": self.relay,
-            "bootstrap": self.bootstrap,
-            "rendezvous": self.rendezvous,
-        }
-        words = [f" --{name} {place}" for name, places in given.items() for place in places]
-        return "".join(words) + (f" --dht-prefix {self.dht_prefix}" if self.dht_prefix else "")
+        """Where the other side finds us, unless it is by default: options for its command, each behind a space."""
+        from peertunnel.config import PUBLIC_PREFIX
+
+        config, names = self.settings(), ("via", "relay", "bootstrap", "rendezvous")
+        words = [f" --{name} {place}" for name in names for place in getattr(config, name)]
+        if config.dht_prefix != PUBLIC_PREFIX:
+            words.append(f" --dht-prefix {config.dht_prefix}")
+        return "".join(words)
 
     def settings(self) -> "Config":
         """Complete the flags from the configuration file and the defaults; raises ConfigError and UsageError."""

@@ -10,6 +10,8 @@ from peertunnel.cli.options import Flags
 from peertunnel.config import Config
 from peertunnel.errors import UsageError
 
+PLACE = "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWBpLN2GcxWhMRYURWfc3qkBqh7o5YGDb1hNFXMDLoeFuu"
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -111,6 +113,16 @@ def test_what_is_no_time(text: str) -> None:
 
 def test_time_may_be_endless() -> None:
     assert read("info", "--wait", "inf").settings().wait > 10**6
+
+
+def test_the_other_side_is_told_where_to_meet_by_file_or_flag(home: Path) -> None:
+    (home / "config.toml").write_text(f'via = ["{PLACE}"]\ndht_prefix = "/team"\n')
+    assert read("info").meeting == f" --via {PLACE} --dht-prefix /team"
+    assert read("info", "--relay", PLACE).meeting == f" --via {PLACE} --relay {PLACE} --dht-prefix /team"
+
+
+def test_the_other_side_is_not_told_what_it_does_anyway() -> None:
+    assert read("info").meeting == ""
 
 
 def test_every_command_understands_every_shared_option() -> None:

@@ -43,7 +43,7 @@ def weakness(tunnel_id: str) -> str | None:
     bits = estimate(tunnel_id)
     if bits >= WEAK:
         return None
-    return f"The id is easy to guess (about {bits:.0f} bits, and {WEAK:.0f} are wanted), and who guesses it comes in."
+    return f"The id is easy to guess (about {int(bits)} bits, and {WEAK:.0f} are wanted), and who guesses it comes in."
 
 
 def _is_new(tunnel_id: str) -> bool:

@@ -37,6 +37,10 @@ def check(flags: options.Flags, tunnel_id: tunnelid.TunnelId | None) -> None:
     """Estimate how hard a tunnel id is to guess; it is asked for unless it is given."""
     from peertunnel.cli.output import reader
     from peertunnel.cli.results import Judged
-    from peertunnel.strength import estimate
+    from peertunnel.errors import UsageError
+    from peertunnel.strength import estimate, weakness
 
-    reader(flags)(Judged(int(estimate(tunnelid.required(tunnel_id).text)), None))
+    given = tunnelid.required(tunnel_id)
+    reader(flags)(Judged(int(estimate(given.text)), None))
+    if given.is_strict and (why := weakness(given.text)):
+        raise UsageError(why, hint=tunnelid.BETTER)

@@ -48,6 +48,16 @@ def test_a_strong_id_and_a_public_one_are_not(tmp_path: Path) -> None:
             assert "easy to guess" not in started.errors
 
 
+def test_a_weak_id_is_judged_and_refused_if_that_is_wanted(tmp_path: Path) -> None:
+    judged, refused = (
+        run_pt(tmp_path, "id", "check", *strict, PT_ID="heron") for strict in ((), ("--strict",))
+    )
+    assert (judged.returncode, refused.returncode) == (0, 2)
+    assert judged.stdout == refused.stdout == "about 12 bits: too few, 50 are wanted\n"
+    assert not judged.stderr and "easy to guess (about 12 bits" in refused.stderr
+    assert run_pt(tmp_path, "id", "check", "--strict", PT_ID=STRONG).returncode == 0
+
+
 def test_a_weak_id_is_refused_if_that_is_wanted(tmp_path: Path) -> None:
     ended = run_pt(tmp_path, "tcp", "--port", "1", "--strict", *LOCALLY, PT_ID="heron")
     assert ended.returncode == 2 and "easy to guess" in ended.stderr

@@ -63,7 +63,7 @@ class NotFound(PeerTunnelError):
     """The other side was not found in time."""
 
     exit_code = 3
-    hint = "Check that the other side is running with the same id, or give its address with --peer."
+    hint = "Check that the other side is running, with the same id or link; pt doctor tells whether relays and the DHT answer."
 
 
 class Refused(PeerTunnelError):

@@ -19,7 +19,7 @@ from peertunnel.cli.options import Flags
 from peertunnel.cli.totals import Totals
 from peertunnel.config import Config
 from peertunnel.endpoints import Endpoint
-from peertunnel.errors import Interrupted, PeerTunnelError
+from peertunnel.errors import Interrupted, PeerTunnelError, UsageError
 from peertunnel.events import Events, Listening, Warned
 from peertunnel.identity import Identity, load_identity
 from peertunnel.known import KnownPeers
@@ -71,6 +71,15 @@ class Session:
             gc.collect()
             gc.freeze()  # what is loaded by now stays: looking through it takes 16 ms, and a tunnel would feel each
             yield node
+
+    def check_relays(self) -> None:
+        """Raise UsageError for a provider that shows no address, has no relay, and can't look for consumers that do."""
+        config = self.config
+        if config.ways == "relayed" and not (config.relays or config.points or config.dht):
+            raise UsageError(
+                "There is no relay to be reached through.",
+                hint="Name one with --via or --relay, or leave out --no-dht, since some are found in the DHT.",
+            )
 
     async def provide(self, node: "Node", service: Service, target: Endpoint, admission: Admission) -> None:
         """Offer a service to those who may come in until the session is to stop."""

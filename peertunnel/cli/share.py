@@ -34,6 +34,7 @@ def share(flags: options.Flags, port: int, qr: bool, admission: Admission) -> No
     show = drawer() if qr else None
 
     async def story(session: "Session") -> None:
+        session.check_relays()
         label = b"%d" % port
         secret = session.identity.for_service(b"link/" + label).seed[:SECRET_BYTES]
         async with session.node(session.identity.for_service(b"share/" + label)) as node:

@@ -48,6 +48,7 @@ def tcp(
     from peertunnel.endpoints import TcpEndpoint
 
     async def story(session: Session) -> None:
+        session.check_relays()
         offered = service()
         secret = offered.root or offered.public_topic
         assert secret is not None

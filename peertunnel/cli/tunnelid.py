@@ -59,14 +59,18 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
     return named(filed(strict(with_id)))
 
 
+def from_argument(name: str) -> TunnelId:
+    """Take a tunnel id that stands on the command line without --id."""
+    return replace(_from_name(name, is_in_argv=True), is_strict=_is_strict())
+
+
 def required(tunnel_id: TunnelId | None, *, may_ask: bool = True) -> TunnelId:
     """Insist on a tunnel id, and ask for it at a terminal; raises UsageError."""
     if tunnel_id is not None:
         return tunnel_id
     if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
-        is_strict = bool(click.get_current_context().params.get("strict"))
         text = click.prompt("Tunnel id", hide_input=True, err=True)
-        return TunnelId(text, "(with the same id)", is_strict=is_strict)
+        return TunnelId(text, "(with the same id)", is_strict=_is_strict())
     raise UsageError("There is no tunnel id.", hint=HOW)
 
 
@@ -85,6 +89,10 @@ def warn(tunnel_id: TunnelId | None, flags: Flags, is_public: bool = False) -> N
         click.echo(
             "warning: others on this machine can see the id in `ps`; --id-file or PT_ID hide it.", err=True
         )
+
+
+def _is_strict() -> bool:
+    return bool(click.get_current_context().params.get("strict"))
 
 
 def _from_name(name: str, is_in_argv: bool) -> TunnelId:

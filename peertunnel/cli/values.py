@@ -125,18 +125,18 @@ def service(tunnel_id: str | None, peers: Sequence[str] = (), is_public: bool = 
         return Service.from_id(tunnel_id).with_addresses(peers)
 
 
-def anything(text: str) -> "Service":
-    """Read a multiaddr, a link, a peer id, or else a tunnel id."""
+def peer(text: str) -> "Service | None":
+    """Read a multiaddr, a link or a peer id; None for any other text, which is a tunnel id."""
     from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
     from peertunnel.protocols.service import Service
 
     if text.startswith("/"):
-        return service(None, [text])
+        return service(None, [peer_place(text)])
     try:
         parse_peer_id(text)
     except PeerIdError:
         if "://" not in text:
-            return service(text)
+            return None
     return Service.from_link(link(text))
 
 

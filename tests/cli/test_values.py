@@ -50,11 +50,12 @@ def test_a_port_is_ascii_digits(text: str) -> None:
         values.local_port(text)
 
 
-def test_anything_is_an_address_a_link_a_peer_id_or_a_name() -> None:
-    assert values.anything(ADDRESS) == Service.from_addresses([ADDRESS])
-    assert values.anything(f"pk://{PEER}/22").peer_id == PEER
-    assert values.anything(PEER).peer_id == PEER
-    assert values.anything("heron") == Service.from_id("heron")
+def test_a_peer_is_an_address_a_link_or_a_peer_id() -> None:
+    assert values.peer(ADDRESS) == Service.from_addresses([ADDRESS])
+    for text in (f"pk://{PEER}/22", PEER):
+        service = values.peer(text)
+        assert service is not None and service.peer_id == PEER
+    assert values.peer("heron") is None
 
 
 def test_a_service_may_have_a_name_and_addresses() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from peertunnel.errors import ConfigError, UsageError
-from peertunnel.protocols.address import split_address
+from peertunnel.protocols.address import is_for_listening, split_address
 from peertunnel.protocols.errors import LocalProtocolError
 from peertunnel.store import config_path, identity_path
 
@@ -162,6 +162,14 @@ def _peers(value: object) -> tuple[str, ...]:
     return places
 
 
+def _places(value: object) -> tuple[str, ...]:
+    places = tuple(split_address(address)[0] for address in _addresses(value))
+    for place in places:
+        if not is_for_listening(place):
+            raise ValueError(f"must be addresses that peers are reached at, by TCP or QUIC, unlike {place}")
+    return places
+
+
 def _addresses(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not value:
         raise TypeError("must be a list of multiaddrs")
@@ -179,7 +187,7 @@ _PREFIX = re.compile(r"/[a-z0-9][a-z0-9/-]{0,62}")
 
 _READERS: dict[str, Callable[[object], object]] = {
     "identity": _path,
-    "listen": _addresses,
+    "listen": _places,
     "mdns": _flag,
     "dht": _flag,
     "portmap": _flag,

@@ -57,6 +57,12 @@ def address_of(text: str, peer_id: str) -> str:
     return address
 
 
+def is_for_listening(place: str) -> bool:
+    """Return whether peers can be listened for at a place: an IP address, with TCP or with QUIC over UDP."""
+    names = [name for name, _ in _parts(place)]
+    return names[:1] in (["ip4"], ["ip6"]) and names[1:] in (["tcp"], ["udp", "quic-v1"])
+
+
 def _parts(text: str) -> list[tuple[str, str]]:
     words = text.removesuffix("/").split("/")[1:]
     parts: list[tuple[str, str]] = []

@@ -61,13 +61,12 @@ def local(text: str) -> "Endpoint":
 
 def place(text: str) -> str:
     """Read a multiaddr to listen on."""
-    from peertunnel.protocols.address import split_address
+    from peertunnel.protocols.address import is_for_listening, split_address
 
     hint = "Write a multiaddr such as /ip4/0.0.0.0/tcp/4001."
     with _as_usage(hint):
         address, _ = split_address(text)
-    _, name, _, *rest = address.split("/")
-    if name not in ("ip4", "ip6") or [rest[:1], rest[2:]] not in ([["tcp"], []], [["udp"], ["quic-v1"]]):
+    if not is_for_listening(address):
         raise UsageError(f"{text} is no address that peers are reached at, by TCP or QUIC.", hint=hint)
     return address
 

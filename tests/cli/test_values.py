@@ -50,6 +50,12 @@ def test_a_port_is_ascii_digits(text: str) -> None:
         values.local_port(text)
 
 
+@pytest.mark.parametrize("text", ["/quic-v1", "/ip4/1.2.3.4", "/dns/a/tcp/1", "/ip4/1.2.3.4/udp/1"])
+def test_what_is_no_place_to_listen_at(text: str) -> None:
+    with pytest.raises(UsageError):
+        values.place(text)
+
+
 def test_a_peer_is_an_address_a_link_or_a_peer_id() -> None:
     assert values.peer(ADDRESS) == Service.from_addresses([ADDRESS])
     for text in (f"pk://{PEER}/22", PEER):

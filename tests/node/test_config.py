@@ -92,6 +92,15 @@ def test_for_ever(home: Path) -> None:
         ("listen = '/ip4/127.0.0.1/tcp/1'", r"line 1: listen must be a list of multiaddrs"),
         ("listen = []", r"line 1: listen must be a list of multiaddrs"),
         ("listen = [1]", r"line 1: listen must be a list of multiaddrs"),
+        (
+            "listen = ['/ip4/1.2.3.4']",
+            r"line 1: listen must be addresses .* by TCP or QUIC, unlike /ip4/1\.2\.3\.4",
+        ),
+        (
+            "listen = ['/ip4/1.2.3.4/tcp/1/ws']",
+            r"line 1: listen must be addresses .*, unlike /ip4/1\.2\.3\.4/tcp/1/ws",
+        ),
+        ("listen = ['/quic-v1']", r"line 1: listen must be addresses"),
         ("listen = ['127.0.0.1:1']", r"line 1: listen is wrong: '127.0.0.1:1' is not a multiaddr"),
         ("wait = ]\n", r"is not TOML: .*line 1"),
         ("wait = 1\nwait = 2", r"is not TOML"),

@@ -102,6 +102,8 @@ class Session:
 
         counters, pages = Counters(), await sockets.listen(place)
         self.emit.subscribe(counters)
+        for page in pages:
+            self.emit(Listening(sockets.local_name(page)))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(counters.metrics().serve, pages)

@@ -2,7 +2,6 @@
 
 import re
 import signal
-import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -149,11 +148,9 @@ def test_another_key_with_the_right_id_is_not_taken_unless_told(target: int, tmp
 
 
 def test_what_happens_is_counted_for_prometheus(target: int, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        place = f"127.0.0.1:{free.getsockname()[1]}"
-    command = ("tcp", "--port", str(target), *ID, "-v", "--metrics", place)
+    command = ("tcp", "--port", str(target), *ID, "-v", "--metrics", "0")
     with Started(tmp_path / "a", *command) as provider:
-        address = provider.address()
+        place, address = provider.until(r"Listening on (127\.0\.0\.1:\d+)")[1], provider.address()
         assert is_refused(tmp_path / "stranger", address, "--id", "egret")
         provider.until("did not know the id")
         with consume(tmp_path / "friend", address, *ID) as consumer:

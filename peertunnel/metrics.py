@@ -48,8 +48,8 @@ class Metrics(Collector):
             yield family
 
     async def serve(self, listeners: Iterable[socket.socket]) -> None:
-        """Answer GET /metrics on listening sockets, of which there is one or more, until cancelled."""
-        wrapped = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in listeners]
+        """Answer GET /metrics on listening sockets, of which there is one or more, until cancelled; closes none."""
+        wrapped = [trio.SocketListener(trio.socket.from_stdlib_socket(sock.dup())) for sock in listeners]
         visitors = trio.CapacityLimiter(MAX_VISITORS)
 
         async def visit(stream: trio.SocketStream) -> None:

@@ -84,7 +84,10 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--ask", is_flag=True, help="Ask here about each new peer that knows the id."),
             click.option(
-                "--metrics", type=values.local, metavar="[HOST:]PORT", help="Serve /metrics for Prometheus."
+                "--metrics",
+                type=values.local,
+                metavar="[HOST:]PORT|unix:/PATH",
+                help="Serve /metrics for Prometheus.",
             ),
             click.option("--public", is_flag=True, help="Let everybody in: the id is no secret then."),
         )

@@ -24,7 +24,9 @@ PORT = 4001  # as libp2p's public nodes
     help="Or the addresses to listen on; repeatable.",
 )
 @click.option("--public-dht", is_flag=True, help="Join the DHT that all of libp2p shares.")
-@click.option("--metrics", type=values.local, metavar="[HOST:]PORT", help="Serve /metrics for Prometheus.")
+@click.option(
+    "--metrics", type=values.local, metavar="[HOST:]PORT|unix:/PATH", help="Serve /metrics for Prometheus."
+)
 @circuit_options
 @options.shared()
 @click.pass_obj

@@ -175,7 +175,7 @@ class Authenticator:
                 except (MuxedStreamError, RemoteProtocolError, Refused, trio.TooSlowError):
                     if not is_proven:
                         self._budget.fail(attempt.place)
-                        self._on_failed(peer_id, attempt.place)
+                        self._on_failed(peer_id, place_of(stream.muxed_conn.get_remote_address()))
                     await trio.sleep_until(began + PROOF_TIMEOUT)
         finally:
             self._attempts.remove(attempt)

@@ -164,6 +164,16 @@ async def test_a_failed_proof_is_told_once_a_second_at_most() -> None:
         assert len(told) <= 2 and told[-1].peer_id == host.peer_id
 
 
+async def test_a_known_peer_that_fails_is_told_with_its_address() -> None:
+    async with provider() as there, caller(there) as (connection, authenticator, host):
+        await authenticator.prove(connection)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(time_to_reset, connection, GUESS)
+            (told,) = await there.log.wait(ProofsFailed)
+            nursery.cancel_scope.cancel()
+        assert (told.peer_id, told.place) == (host.peer_id, "127.0.0.1")
+
+
 async def test_every_refusal_looks_the_same_and_takes_the_same_time() -> None:
     """Silence, bytes that make no sense, a truncated hello and a wrong secret: all end at the same moment."""
     listed = Peers()

@@ -76,7 +76,7 @@ def sentence(event: Event, verbosity: int = NORMAL) -> str:
             return f"{step}. {message} ({seconds:.1f} s)"
         case ProofsFailed(count, peer_id, place):
             times = "once" if count == 1 else f"{count} times so far"
-            return f"warning: somebody did not know the id, {times}: last peer {peer_id} from {place}."
+            return f"warning: somebody did not prove the id or the link, or was not let in, {times}: last peer {peer_id} from {place}."
         case Warned(message):
             return f"warning: {message}"
         case ErrorOccurred(Interrupted.exit_code, message):

@@ -51,7 +51,7 @@ def is_refused(home: Path, address: str, *options: str) -> bool:
 def test_a_wrong_id_is_refused_and_told_at_both_ends(target: int, tmp_path: Path) -> None:
     with Started(tmp_path / "a", "tcp", "--port", str(target), *ID, "-v") as provider:
         assert is_refused(tmp_path / "b", provider.address(), "--id", "egret")
-        provider.until("did not know the id")
+        provider.until("did not prove the id or the link, or was not let in")
 
 
 def test_who_gives_no_id_is_told_what_may_be_missing(target: int, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_what_happens_is_counted_for_prometheus(target: int, tmp_path: Path) -> 
     with Started(tmp_path / "a", *command) as provider:
         place, address = provider.until(r"Listening on (127\.0\.0\.1:\d+)")[1], provider.address()
         assert is_refused(tmp_path / "stranger", address, "--id", "egret")
-        provider.until("did not know the id")
+        provider.until("did not prove the id or the link, or was not let in")
         with consume(tmp_path / "friend", address, *ID) as consumer:
             assert reaches(consumer)
         provider.until("Tunnel 1 closed")

@@ -45,11 +45,11 @@ LINK = f"pk://{PEER}/8000?a=/ip4/192.0.2.1/tcp/1&a=/ip4/192.0.2.2/tcp/1#u8Jg0hMg
         (Warned("Mind the gap."), "warning: Mind the gap."),
         (
             ProofsFailed(1, "Qm", "192.0.2.9"),
-            "warning: somebody did not know the id, once: last peer Qm from 192.0.2.9.",
+            "warning: somebody did not prove the id or the link, or was not let in, once: last peer Qm from 192.0.2.9.",
         ),
         (
             ProofsFailed(7, "Qm", "192.0.2.9"),
-            "warning: somebody did not know the id, 7 times so far: last peer Qm from 192.0.2.9.",
+            "warning: somebody did not prove the id or the link, or was not let in, 7 times so far: last peer Qm from 192.0.2.9.",
         ),
         (ErrorOccurred(5, "Taken.", "Choose."), "error: Taken.\n hint: Choose."),
         (ErrorOccurred(5, "Taken.", ""), "error: Taken."),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from peertunnel.cli import options, values
+from peertunnel.errors import LocalPortError
 
 if TYPE_CHECKING:
     from peertunnel.protocols.link import Link
@@ -25,9 +26,18 @@ def connect(flags: options.Flags, link: "Link", port: int | None) -> None:
 
     LINK is pk://..., as `pt share` or PortKey prints it, or just a peer id.
     """
-    from peertunnel.cli.run import run
+    from peertunnel.cli.run import Session, run
     from peertunnel.endpoints import TcpEndpoint
     from peertunnel.protocols.service import Service
 
     local = TcpEndpoint(None, port if port is not None else link.port or DEFAULT_PORT)
-    run(flags, lambda session: session.consume(lambda: Service.from_link(link), local))
+
+    async def story(session: Session) -> None:
+        try:
+            await session.consume(lambda: Service.from_link(link), local)
+        except LocalPortError as error:  # the link has chosen the port, unless -l has
+            raise LocalPortError(
+                error.message, hint="Choose another port with -l PORT; 0 picks a free one."
+            ) from error
+
+    run(flags, story)

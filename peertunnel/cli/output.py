@@ -9,6 +9,7 @@ from typing import TextIO
 
 from peertunnel.cli.options import Flags
 from peertunnel.cli.results import RESULTS
+from peertunnel.cli.values import free_choice
 from peertunnel.cli.words import sentence, threshold
 from peertunnel.errors import StoreError
 from peertunnel.events import Emit, Event, Events, Offered, Ready, Shared
@@ -87,7 +88,8 @@ class Words:
         elif threshold(event) <= self._verbosity:
             self._say(sentence(event, self._verbosity))
         if isinstance(event, Shared):
-            self._advise(f"pt connect {shlex.quote(event.link) if self._is_private else 'LINK'}")
+            link = shlex.quote(event.link) if self._is_private else "LINK"
+            self._advise(f"pt connect {link}{_elsewhere(event.link)}")
         elif isinstance(event, Offered) and self._verbosity >= 0:
             self._say("The others add this flag to their commands.")
         elif isinstance(event, Ready) and self._advice:
@@ -96,6 +98,15 @@ class Words:
     def _advise(self, command: str) -> None:
         if self._verbosity >= 0:
             self._say(f"On the other machine: {command}")
+
+
+def _elsewhere(link: str) -> str:
+    """Give the option with which `pt connect` opens another port than the link's, where not everybody may open that."""
+    from peertunnel.protocols.link import parse_link
+
+    port = parse_link(link).port
+    free = free_choice(port)
+    return f" -l {free}" if port and free != port else ""
 
 
 def reader(

@@ -12,9 +12,6 @@ from peertunnel.errors import UsageError
 if TYPE_CHECKING:
     from peertunnel.endpoints import Endpoint
 
-UNPRIVILEGED = 1024  # the first port that anybody may open; IPPORT_RESERVED of Berkeley sockets
-PRIVILEGED_MOVE = 2000  # so 22 becomes 2022
-
 
 @click.command()
 @click.option("--port", type=values.port, metavar="PORT", help="The service's port on this machine.")
@@ -57,9 +54,6 @@ def tcp(
 
     tunnelid.warn(given, flags, admission.is_public)
     public = " --public" if admission.is_public else ""
-    run(flags, story, advice=f"pt bind --port {_free_choice(port)} {given.again}{public}{flags.meeting}")
-
-
-def _free_choice(port: int | None) -> int:
-    """Suggest a port for the other side: the same one, if anybody may open it; 0 when there is none to copy."""
-    return port + PRIVILEGED_MOVE if port and port < UNPRIVILEGED else port or 0
+    run(
+        flags, story, advice=f"pt bind --port {values.free_choice(port)} {given.again}{public}{flags.meeting}"
+    )

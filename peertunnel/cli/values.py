@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 MAX_PORT = 65535
+UNPRIVILEGED = 1024  # the first port that anybody may open; IPPORT_RESERVED of Berkeley sockets
+PRIVILEGED_MOVE = 2000  # so 22 becomes 2022
 
 
 def port(text: str) -> int:
@@ -32,6 +34,11 @@ def local_port(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > MAX_PORT:
         raise UsageError(f"{text!r} is not a port.", hint=f"A port is a number from 0 to {MAX_PORT}.")
     return int(text)
+
+
+def free_choice(port: int | None) -> int:
+    """Suggest a port for the other side: the same one, if anybody may open it; 0 when there is none to copy."""
+    return port + PRIVILEGED_MOVE if port and port < UNPRIVILEGED else port or 0
 
 
 def seconds(text: str) -> float:

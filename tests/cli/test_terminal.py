@@ -109,7 +109,7 @@ def test_a_long_command_is_not_broken(tmp_path: Path) -> None:
 def test_a_link_is_told_whole_on_a_terminal(tmp_path: Path) -> None:
     with Terminal(tmp_path, "share", "22", with_stdout=True) as terminal:
         link = terminal.until(r"(pk://\S+)\r\n")[1]
-        terminal.until(re.escape(f"On the other machine: pt connect '{link}'\r\n"))
+        terminal.until(re.escape(f"On the other machine: pt connect '{link}' -l 2022\r\n"))
 
 
 @pytest.mark.parametrize(("option", "sign"), [("-q", "pk://"), ("--json", '"ready"')])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peertunnel.cli import values
+from peertunnel.cli.options import FILE_PATH
 from peertunnel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--allowed-peers",
-                type=Path,
+                type=FILE_PATH,
                 metavar="FILE",
                 help="Let only the peers in this file in, one a line; changes count at once.",
             ),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peertunnel.cli import tunnelid, values
+from peertunnel.cli.options import FILE, FILE_PATH
 
 if TYPE_CHECKING:
     from peertunnel.protocols.service import Service
@@ -65,12 +66,15 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--unlimited-peers",
-                type=Path,
+                type=FILE_PATH,
                 metavar="FILE",
                 help="The same for the peers in this file, one a line; changes count at once.",
             ),
             click.option(
-                "--unlimited-id-file", metavar="FILE", help="The same for both ends that know the id in it."
+                "--unlimited-id-file",
+                type=FILE,
+                metavar="FILE",
+                help="The same for both ends that know the id in it.",
             ),
         )
     ):

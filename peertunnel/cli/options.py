@@ -86,6 +86,17 @@ class Flags:
         )
 
 
+FILE = click.Path(readable=False)  # which shells complete; whoever opens it says what is wrong with it
+FILE_PATH = click.Path(readable=False, path_type=Path)
+
+
+class _Unlisted(click.Option):
+    """An option that help leaves out, and that shells complete all the same, unlike a hidden one."""
+
+    def get_help_record(self, ctx: click.Context) -> None:
+        """Give nothing."""
+
+
 def shared(*, on_group: bool = False) -> Callable[[F], F]:
     """Add the shared options: in full to `pt` itself, and out of sight to each command, whose help stays short."""
 
@@ -96,7 +107,7 @@ def shared(*, on_group: bool = False) -> Callable[[F], F]:
                 *name.split(),
                 **settings,
                 envvar=variable if on_group else None,
-                hidden=not on_group,
+                cls=click.Option if on_group else _Unlisted,
                 expose_value=False,
                 is_eager=True,
                 callback=_remember,
@@ -161,8 +172,8 @@ _SHARED: dict[str, dict[str, Any]] = {
         "help": "A rendezvous point to meet at; repeatable.",
     },
     "--dht-prefix": {"metavar": "PREFIX", "help": "The DHT's protocol prefix.  [/ipfs]"},
-    "--identity": {"metavar": "FILE", "help": "The private key of this machine."},
-    "--config": {"metavar": "FILE", "type": Path, "help": "The configuration file."},
+    "--identity": {"metavar": "FILE", "type": FILE, "help": "The private key of this machine."},
+    "--config": {"metavar": "FILE", "type": FILE_PATH, "help": "The configuration file."},
     "--p2p-listen": {
         "metavar": "MULTIADDR",
         "multiple": True,

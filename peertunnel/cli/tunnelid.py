@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from peertunnel.cli.options import Flags
+from peertunnel.cli.options import FILE, Flags
 from peertunnel.errors import UsageError
 from peertunnel.strength import weakness
 
@@ -53,7 +53,11 @@ def option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--id", "id_name", metavar="NAME", envvar="PT_ID", help="The name that both sides use.  [PT_ID]"
     )
     filed = click.option(
-        "--id-file", metavar="FILE", envvar="PT_ID_FILE", help="A file with the name.  [PT_ID_FILE]"
+        "--id-file",
+        type=FILE,
+        metavar="FILE",
+        envvar="PT_ID_FILE",
+        help="A file with the name.  [PT_ID_FILE]",
     )
     strict = click.option("--strict", is_flag=True, help="Refuse an id that is easy to guess.")
     return named(filed(strict(with_id)))

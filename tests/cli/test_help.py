@@ -128,11 +128,26 @@ def test_completion_scripts(shell: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "completed"),
-    [("pt s", "share"), ("pt bind --std", "--stdio"), ("pt completion z", "zsh")],
+    [
+        ("pt s", "plain,share"),
+        ("pt bind --std", "plain,--stdio"),
+        ("pt tcp --no-m", "plain,--no-mdns"),
+        ("pt tcp --vi", "plain,--via"),
+        ("pt tcp --id-file my", "file,my"),
+        ("pt tcp --allowed-peers my", "file,my"),
+        ("pt info --config my", "file,my"),
+        ("pt info --identity my", "file,my"),
+        ("pt completion z", "plain,zsh"),
+    ],
 )
 def test_completion(line: str, completed: str, tmp_path: Path) -> None:
     ended = run_pt(tmp_path, _PT_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(line.count(" ")))
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"plain,{completed}\n", "")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"{completed}\n", "")
+
+
+def test_the_help_of_a_command_leaves_shared_options_out(tmp_path: Path) -> None:
+    told = run_pt(tmp_path, "tcp", "--help").stdout
+    assert "--id-file FILE" in told and "--via" not in told and "--mdns" not in told
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

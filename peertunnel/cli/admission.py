@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from peertunnel.cli import values
-from peertunnel.cli.options import FILE_PATH
+from peertunnel.cli.options import FILE_PATH, METRICS
 from peertunnel.errors import UsageError
 
 if TYPE_CHECKING:
@@ -84,12 +84,7 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Let only the peers in this file in, one a line; changes count at once.",
             ),
             click.option("--ask", is_flag=True, help="Ask here about each new peer that knows the id."),
-            click.option(
-                "--metrics",
-                type=values.local,
-                metavar="[HOST:]PORT|unix:/PATH",
-                help="Serve /metrics for Prometheus.",
-            ),
+            METRICS,
             click.option("--public", is_flag=True, help="Let everybody in: the id is no secret then."),
         )
     ):

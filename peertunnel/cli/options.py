@@ -89,6 +89,13 @@ class Flags:
 FILE = click.Path(readable=False)  # which shells complete; whoever opens it says what is wrong with it
 FILE_PATH = click.Path(readable=False, path_type=Path)
 
+METRICS = click.option(
+    "--metrics",
+    type=values.local,
+    metavar="[HOST:]PORT|unix:/PATH",
+    help="Serve /metrics for Prometheus.",
+)
+
 
 class _Unlisted(click.Option):
     """An option that help leaves out, and that shells complete all the same, unlike a hidden one."""

@@ -24,9 +24,7 @@ PORT = 4001  # as libp2p's public nodes
     help="Or the addresses to listen on; repeatable.",
 )
 @click.option("--public-dht", is_flag=True, help="Join the DHT that all of libp2p shares.")
-@click.option(
-    "--metrics", type=values.local, metavar="[HOST:]PORT|unix:/PATH", help="Serve /metrics for Prometheus."
-)
+@options.METRICS
 @circuit_options
 @options.shared()
 @click.pass_obj

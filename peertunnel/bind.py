@@ -124,7 +124,9 @@ class _Consumer:
             raise Refused
         if outcome is None or outcome.end is not End.FINISHED:
             why = End.LOCAL_RESET if outcome is None else outcome.end
-            raise TunnelAborted(f"The tunnel was cut before it had ended: {why.value}.")
+            is_untouched = outcome is not None and outcome.was_turned_away
+            hint = "Its target may have refused: see what the other side says." if is_untouched else None
+            raise TunnelAborted(f"The tunnel was cut before it had ended: {why.value}.", hint=hint)
         await sock.flushed()
 
     def _in_vain(self) -> NotFound | Refused:
@@ -164,8 +166,7 @@ class _Consumer:
 
     def _ended(self, outcome: Outcome) -> None:
         """Tell once why a provider may reset tunnels of somebody who gave no id."""
-        was_reset = outcome.end is End.PEER_RESET and not outcome.received
-        if was_reset and self._service.root is None and not self._has_suspected:
+        if outcome.was_turned_away and self._service.root is None and not self._has_suspected:
             self._has_suspected = True
             self._emit(
                 Warned(

@@ -44,6 +44,11 @@ class Outcome:
     received: int
     replay: bytes | None = None
 
+    @property
+    def was_turned_away(self) -> bool:
+        """Whether the peer has reset the stream before any byte came back, as when its target refuses."""
+        return self.end is End.PEER_RESET and not self.received
+
 
 class Stream(Protocol):
     """One stream of a multiplexed connection to a peer.

@@ -65,6 +65,13 @@ def test_the_provider_goes_away_in_the_middle(target: int, tmp_path: Path) -> No
     assert re.search(told("`--stdio`: the provider goes"), errors.decode())
 
 
+def test_the_target_of_stdio_refuses(tmp_path: Path) -> None:
+    with provide(tmp_path, NO_PORT) as provider, consume_stdio(tmp_path, provider.address()) as consumer:
+        output, errors = consumer.communicate(timeout=SECONDS)
+    assert (consumer.returncode, output) == (row("`--stdio`: the target refuses")[2], b"")
+    assert re.search(told("`--stdio`: the target refuses"), errors.decode())
+
+
 @pytest.mark.parametrize("command", [("bind", "--stdio", "--peer"), ("ping",)])
 def test_the_two_sides_have_different_ids(command: tuple[str, ...], tmp_path: Path) -> None:
     """A ping by address needs no id, but by a link it does: this one's secret is another one."""

@@ -52,7 +52,9 @@ def _as_ours(error: BaseException) -> PeerTunnelError:
             return Interrupted()
         case click.UsageError():
             path = error.ctx.command_path if error.ctx is not None else "pt"
-            return UsageError(error.format_message(), hint=f"See {path} --help.")
+            message = " ".join(error.format_message().split())  # a list of choices is several lines with tabs
+            full_stop = "" if message.endswith((".", "?")) else "."
+            return UsageError(message + full_stop, hint=f"See {path} --help.")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
             return StoreError(f"Can't write: {str(error.strerror).lower()}.", hint="Make room there.")
     return Bug(f"This is a bug in pt: {type(error).__name__}: {error}".rstrip(": ") + ".")

@@ -5,7 +5,7 @@ import click
 from peertunnel.cli import options, tunnelid
 
 
-@click.group()
+@click.group(no_args_is_help=False)  # that would be the whole help as an error
 @options.shared()
 def id() -> None:
     """Make a strong tunnel id, or judge one."""
@@ -29,7 +29,7 @@ def new(flags: options.Flags, words: int) -> None:
         click.echo(f"{bits} bits. Give it to the other side in person, or encrypted.", err=True)
 
 
-@id.command()
+@id.command(short_help="Estimate how hard a tunnel id is to guess.")
 @tunnelid.option
 @options.shared()
 @click.pass_obj

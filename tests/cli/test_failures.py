@@ -43,6 +43,10 @@ def test_a_bug_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_click_errors_become_ours(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(click.UsageError("No."), capsys) == (2, "No.")
+    assert told(click.UsageError("Missing 'X'. Choose from:\n\ta,\n\tb"), capsys) == (
+        2,
+        "Missing 'X'. Choose from: a, b.",
+    )
     assert told(click.Abort(), capsys) == (130, "Interrupted.")
 
 

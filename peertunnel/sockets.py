@@ -372,5 +372,6 @@ def _telling(errors: list[OSError]) -> OSError:
 def _listen_hint(endpoint: Endpoint, error: OSError | UnicodeError) -> str | None:
     if isinstance(endpoint, UnixEndpoint):
         return "Choose another path, in a directory that exists and is yours to write."
-    code = error.errno if isinstance(error, OSError) else None
-    return _TCP_HINTS.get(code) if code is not None else None
+    if isinstance(error, socket.gaierror | UnicodeError):
+        return "Name an address of this machine, or only a port."
+    return None if error.errno is None else _TCP_HINTS.get(error.errno)

@@ -102,8 +102,11 @@ async def test_a_host_that_does_not_exist() -> None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     trio.socket.set_custom_hostname_resolver(Nowhere())
-    with pytest.raises(LocalPortError, match=r"^Can't listen on nowhere.example:22: no such host\.$"):
+    with pytest.raises(
+        LocalPortError, match=r"^Can't listen on nowhere.example:22: no such host\.$"
+    ) as caught:
         await sockets.listen(parse_local("nowhere.example:22"))
+    assert caught.value.hint == "Name an address of this machine, or only a port."
 
 
 @pytest.mark.parametrize(

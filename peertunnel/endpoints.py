@@ -63,6 +63,8 @@ def parse_local(text: str) -> Endpoint:
 def _parse(text: str, what: str) -> Endpoint:
     if text.startswith("unix:"):
         return UnixEndpoint(_unix_path(text, what))
+    if "://" in text:
+        raise _broken(text, what, "it stands alone, with no http:// or the like before it")
     host, colon, port = text.rpartition(":")
     if not _PORT.fullmatch(port) or int(port) > 65535:
         raise _broken(text, what, "a port is a number from 0 to 65535")

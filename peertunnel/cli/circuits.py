@@ -10,6 +10,7 @@ import click
 
 from peertunnel.cli import tunnelid, values
 from peertunnel.cli.options import FILE, FILE_PATH
+from peertunnel.errors import UsageError
 
 if TYPE_CHECKING:
     from peertunnel.protocols.service import Service
@@ -48,6 +49,11 @@ def options(command: Callable[..., Any]) -> Callable[..., Any]:
         unlimited_id_file: str | None,
         **rest: Any,
     ) -> Any:
+        if no_circuits and (unlimited_for or unlimited_peers or unlimited_id_file):
+            raise UsageError(
+                "A relay that carries nothing has no limits to lift.",
+                hint="Leave out --no-circuits, or --unlimited-for and the like.",
+            )
         service = None
         if unlimited_id_file is not None:
             service = values.soon(values.service, tunnelid.from_file(unlimited_id_file).text)

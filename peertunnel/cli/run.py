@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -195,8 +196,9 @@ async def _heed_signals(
                 raise Interrupted()
             session.stop.set()
             if totals.open:
-                grace = f"{session.config.grace:g} s"
-                session.emit(Warned(f"Stopping: tunnels may go on for {grace}; Ctrl-C again ends them now."))
+                grace = session.config.grace
+                may = "go on" if grace == math.inf else f"go on for {grace:g} s"
+                session.emit(Warned(f"Stopping: tunnels may {may}; Ctrl-C again ends them now."))
 
 
 @contextmanager

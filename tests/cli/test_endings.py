@@ -35,7 +35,7 @@ def provider(target: int, tmp_path: Path) -> Iterator[Started]:
 
 @pytest.fixture
 def consumer(provider: Started, tmp_path: Path) -> Iterator[Started]:
-    command = ("bind", "--port", "0", "--peer", provider.address(), "--id", "heron", "-v", "--grace", GRACE)
+    command = ("bind", "--port", "0", "--peer", provider.address(), "--id", "heron", "-v", "--grace", "inf")
     with Started(tmp_path / "consumer", *command) as started:
         yield started
 
@@ -49,13 +49,13 @@ def test_an_idle_end(side: str, number: int, provider: Started, consumer: Starte
     assert ending.errors.endswith("\nInterrupted.\n")
 
 
-@pytest.mark.parametrize("side", ["provider", "consumer"])
-def test_running_tunnels_get_grace(side: str, provider: Started, consumer: Started) -> None:
+@pytest.mark.parametrize(("side", "grace"), [("provider", f"go on for {GRACE} s"), ("consumer", "go on")])
+def test_running_tunnels_get_grace(side: str, grace: str, provider: Started, consumer: Started) -> None:
     ending = provider if side == "provider" else consumer
     with connect(consumer.port()) as client:
         assert ask(client, b"before") == b"before"
         ending.process.send_signal(signal.SIGINT)
-        ending.until(f"Stopping: tunnels may go on for {GRACE} s")
+        ending.until(f"Stopping: tunnels may {grace}; Ctrl-C again ends them now")
         assert ask(client, b"after") == b"after"
         client.shutdown(socket.SHUT_WR)
         assert client.recv(1) == b""

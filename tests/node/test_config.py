@@ -153,3 +153,10 @@ def test_where_to_meet_has_to_make_sense(setting: str, tmp_path: Path) -> None:
     path.write_text(f"{setting}\n")
     with pytest.raises(ConfigError, match=setting.split()[0]):
         load_config(path)
+
+
+def test_a_home_that_is_none_is_told_of_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PT_HOME", "/dev/null/pt")
+    with pytest.raises(ConfigError, match="not a directory") as caught:
+        load_config()
+    assert "PT_HOME" in caught.value.hint

@@ -109,7 +109,7 @@ async def test_the_peer_has_nothing_to_offer(tmp_path: Path) -> None:
 
 def test_no_network_at_all(tmp_path: Path) -> None:
     with Started(
-        tmp_path, "ping", "heron", "--wait", "0.2", prefix=[need("unshare"), "--user", "--net"]
+        tmp_path, "ping", "9f8c3f3a1d5be07c42ad", "--wait", "0.2", prefix=[need("unshare"), "--user", "--net"]
     ) as ping:
         assert ping.process.wait(SECONDS) == row("`ping`, `--stdio`: no network")[2]
         assert ping.errors == re.sub(r"\\(.)", r"\1", told("`ping`, `--stdio`: no network"))

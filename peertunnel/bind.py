@@ -135,7 +135,7 @@ class _Consumer:
                 f"The other side did not take a tunnel within {self._wait:g} s.",
                 hint="It may have too many of them: end some, or wait longer with --wait.",
             )
-        return no_provider(self._service, self._wait, self._keeper.was_refused)
+        return no_provider(self._service, self._wait, self._keeper.refusal)
 
     async def _carry(self, sock: socket.socket, remote: str) -> Outcome:
         """Carry one local connection; raises NotFound or Refused, and aborts it, if no stream opens in time."""

@@ -73,6 +73,12 @@ class Refused(PeerTunnelError):
     hint = "Check the id or the link; the other side decides who may connect."
 
 
+class AnotherKey(Refused):
+    """The provider has another key than before."""
+
+    hint = "If it was replaced, run pt bind with --accept-new-key."
+
+
 class LocalPortError(PeerTunnelError):
     """The local port can't be used."""
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import trio
 
-from peertunnel.errors import NotFound, Refused
+from peertunnel.errors import AnotherKey, NotFound, Refused
 from peertunnel.events import Emit
 from peertunnel.node import GO_TUNNEL, TUNNEL, Node
 from peertunnel.paths import Paths
@@ -39,7 +39,7 @@ class Keeper:
         emit: takes a PathChanged whenever the best way is another one, or lost.
 
     Attributes:
-        was_refused: a peer was found since the last connection, but the two did not prove themselves.
+        refusal: why a peer that was found since the last connection is not the provider; another key before all else.
     """
 
     def __init__(self, node: Node, service: Service, emit: Emit) -> None:
@@ -52,12 +52,12 @@ class Keeper:
         self._found = trio.Event()
         self._wanted = trio.Event()
         self._protocols: frozenset[str] = frozenset()
-        self.was_refused = False
+        self.refusal: Refused | None = None
 
     async def run(self) -> None:
         """Find the provider, and again after every loss, until cancelled."""
         while True:
-            self.was_refused = False
+            self.refusal = None
             connection = await self._node.meet(self._service, self._emit, self._note_refusal)
             self._agent, self._asked = None, trio.Event()
             paths = self._paths = Paths(str(connection.peer_id), self._emit)
@@ -76,8 +76,9 @@ class Keeper:
             paths.tell()  # whoever waits for a change waits for the next provider now
             self._asked.set()
 
-    def _note_refusal(self) -> None:
-        self.was_refused = True
+    def _note_refusal(self, refusal: Refused) -> None:
+        if not isinstance(self.refusal, AnotherKey):
+            self.refusal = refusal
 
     async def _look_at(self, connection: MuxedConnection) -> None:
         """Learn what is at the other end."""

@@ -85,7 +85,7 @@ class Meeting:
         prover: Prover,
         *,
         wants: Callable[[str], bool] = lambda peer_id: True,
-        on_refused: Callable[[], None] = lambda: None,
+        on_refused: Callable[[Refused], None] = lambda refusal: None,
         last_pause: float = LAST_PAUSE,
         may_dial: Callable[[str], bool] = lambda address: True,
     ) -> None:
@@ -153,8 +153,8 @@ class Meeting:
                     except NotFound:
                         pause, absent = absent, min(2 * absent, self._last_pause)
                         candidate.has_failed = True
-                    except Refused:
-                        self._on_refused()
+                    except Refused as refusal:
+                        self._on_refused(refusal)
                         pause, refused = refused, min(2 * refused, LAST_REFUSED_PAUSE)
                         candidate.has_failed = True
                     except Exception:  # noqa: BLE001  a task boundary: one candidate must not end the search

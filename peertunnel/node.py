@@ -15,7 +15,7 @@ from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
 from peertunnel.discovery.rendezvous import Rendezvous
-from peertunnel.errors import NotFound, Refused, StoreError
+from peertunnel.errors import AnotherKey, NotFound, Refused, StoreError
 from peertunnel.events import Emit, Warned
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -73,9 +73,11 @@ class NodeOptions:
     transport: Transports = "auto"
 
 
-def no_provider(service: Service, within: float, was_refused: bool) -> NotFound | Refused:
-    """Give the error for a search that was in vain for so many seconds."""
-    if was_refused:
+def no_provider(service: Service, within: float, refusal: Refused | None) -> NotFound | Refused:
+    """Give the error for a search that was in vain for so many seconds, with a refusal or without one."""
+    if isinstance(refusal, AnotherKey):
+        return AnotherKey(f"The provider of {service.name} has another key than before.")
+    if refusal is not None:
         return Refused(
             f"A peer was found for {service.name}, but the two do not agree on the id, or it refused us."
         )
@@ -140,12 +142,14 @@ class Node:
 
     # -- for consumers --------------------------------------------------------------------------------------------
 
-    async def meet(self, service: Service, emit: Emit, on_refused: Callable[[], None]) -> MuxedConnection:
+    async def meet(
+        self, service: Service, emit: Emit, on_refused: Callable[[Refused], None]
+    ) -> MuxedConnection:
         """Return a connection to a provider of a service that has proven itself; waits for ever.
 
         Args:
             emit: takes a warning when a provider has another key than the one that is known.
-            on_refused: called whenever a peer answered and did not prove itself, or refused us.
+            on_refused: called whenever a peer answered and did not prove itself, refused us, or has another key.
         """
         met = trio.Event()
         chosen: list[MuxedConnection] = []
@@ -153,12 +157,13 @@ class Node:
         def take(connection: MuxedConnection) -> None:
             if met.is_set():
                 self.host.start_soon(connection.close)
-            elif self._trusts(service, str(connection.peer_id), emit):
+            elif (refusal := self._refusal(service, str(connection.peer_id), emit)) is None:
                 chosen.append(connection)
                 met.set()
             else:
                 self.host.start_soon(connection.close)
-                raise Refused(f"Peer {connection.peer_id} is not the one that is known.")
+                on_refused(refusal)  # the meeting tells only of those that we have called
+                raise refusal
 
         prover: Prover = NoProof(take)
         async with trio.open_nursery() as nursery:
@@ -188,27 +193,28 @@ class Node:
             prover = Authenticator(self.host, Role.CONSUMER, service.root, on_proven=lambda connection: None)
             await prover.prove(connection)
 
-    def _trusts(self, service: Service, peer_id: str, emit: Emit) -> bool:
-        """Return whether a provider has the key that was given, or that we know; a first one is remembered."""
+    def _refusal(self, service: Service, peer_id: str, emit: Emit) -> Refused | None:
+        """Say why a peer is no provider: it has not the key that was given, or that we know; a first one is remembered."""
+        stranger = Refused(f"Peer {peer_id} is not the one that is known.")
         if service.peer_id is not None:
-            return peer_id == service.peer_id
+            return None if peer_id == service.peer_id else stranger
         known, label = self._known, service.label_to_know
         if known is None or label is None:
-            return True
+            return None
         try:
             verdict = known.check(label, peer_id)
             if verdict is Verdict.CHANGED and not self._accept_new_key:
                 self._warn_of(service, peer_id, emit)
-                return False
+                return AnotherKey(stranger.message)
             if verdict is not Verdict.SAME:
                 known.remember(label, peer_id)
         except StoreError as error:
             if not self._trusted:
                 raise  # nothing runs yet
             emit(Warned(error.message))
-            return (label, peer_id) in self._trusted
+            return None if (label, peer_id) in self._trusted else stranger
         self._trusted.add((label, peer_id))
-        return True
+        return None
 
     def _warn_of(self, service: Service, peer_id: str, emit: Emit) -> None:
         """Say once of each peer that it is another one than before; it comes again and again, and ids are free."""

@@ -45,4 +45,4 @@ async def _pong(keeper: Keeper, service: Service, within: float) -> Pong:
             address = str(connection.get_transport_addresses()[0])
             peer_id, kind = str(connection.peer_id), connection.way.kind
             return Pong(peer_id, kind, address, round_trip * 1000, *left(connection))
-    raise no_provider(service, within, keeper.was_refused)
+    raise no_provider(service, within, keeper.refusal)

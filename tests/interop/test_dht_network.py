@@ -76,7 +76,7 @@ async def searched(entry: str, service: Service, wanted: Node) -> float:
     began = trio.current_time()
     with trio.fail_after(PATIENCE):
         async with member(entry) as consumer:
-            connection = await consumer.meet(service, Log(), lambda: None)
+            connection = await consumer.meet(service, Log(), lambda refusal: None)
             assert str(connection.peer_id) == wanted.peer_id
             return trio.current_time() - began
 

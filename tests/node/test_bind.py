@@ -282,5 +282,5 @@ async def test_what_one_source_tells_does_not_displace_what_another_told() -> No
     async with node() as there, open_host(Identity.ephemeral(), ()) as host:
         here = Node(host, (Given(), Misleading()), NodeOptions(identity=Identity.ephemeral()))
         with trio.fail_after(PATIENCE):
-            connection = await here.meet(Service.from_addresses(there.addresses), Log(), lambda: None)
+            connection = await here.meet(Service.from_addresses(there.addresses), Log(), lambda refusal: None)
         assert str(connection.peer_id) == there.peer_id

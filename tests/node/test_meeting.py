@@ -12,13 +12,15 @@ import trio
 from peertunnel.access import Access
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.endpoints import TcpEndpoint
+from peertunnel.errors import Refused
 from peertunnel.events import Ready, Warned
 from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
+from peertunnel.keeper import Keeper
 from peertunnel.known import KnownPeers
 from peertunnel.meeting import MAX_CANDIDATES, Meeting
-from peertunnel.node import TUNNEL, Node, NodeOptions
+from peertunnel.node import TUNNEL, Node, NodeOptions, no_provider
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.service import Service
 from peertunnel.transport.connection import MuxedConnection
@@ -125,7 +127,7 @@ async def test_whoever_can_reach_the_other_dials(provider_listens: bool, consume
         node_on(board, LOOPBACK if consumer_listens else ()) as here,
     ):
         with trio.fail_after(PATIENCE):
-            connection = await here.meet(SERVICE, Log(), lambda: None)
+            connection = await here.meet(SERVICE, Log(), lambda refusal: None)
         assert str(connection.peer_id) == there.peer_id
         assert connection.is_initiator is provider_listens or consumer_listens
         assert await is_served(connection)
@@ -155,7 +157,7 @@ async def test_strangers_that_stall_do_not_hold_up_the_provider() -> None:
             board.post(topic, Candidate(peer_id, (f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id}",), "board"))
         async with provider_on(board) as there, node_on(board) as here:
             with trio.fail_after(PATIENCE):
-                connection = await here.meet(SERVICE, Log(), lambda: None)
+                connection = await here.meet(SERVICE, Log(), lambda refusal: None)
             assert str(connection.peer_id) == there.peer_id
 
 
@@ -173,7 +175,7 @@ async def test_a_stranger_that_grants_no_streams_is_given_up(monkeypatch: pytest
     ):
         topic = SERVICE.topics_to_publish(_now())[0]
         board.post(topic, Candidate(stranger.peer_id, stranger.addresses, "board"))
-        nursery.start_soon(here.meet, SERVICE, Log(), refused.set)
+        nursery.start_soon(here.meet, SERVICE, Log(), lambda refusal: refused.set())
         with trio.fail_after(PATIENCE):
             await refused.wait()
         nursery.cancel_scope.cancel()
@@ -187,7 +189,7 @@ async def test_more_strangers_than_are_remembered_do_not_displace_the_provider()
         has_met = trio.Event()
 
         async def meet() -> None:
-            met.append(await here.meet(SERVICE, Log(), lambda: None))
+            met.append(await here.meet(SERVICE, Log(), lambda refusal: None))
             has_met.set()
 
         nursery.start_soon(meet)
@@ -209,19 +211,25 @@ async def test_another_key_with_the_right_secret_is_not_taken_unless_told(
     old, new = Identity.ephemeral(), Identity.ephemeral()
     async with provider_on(board, identity=old), node_on(board, known=known) as here:
         with trio.fail_after(PATIENCE):
-            await here.meet(SERVICE, Log(), lambda: None)
+            await here.meet(SERVICE, Log(), lambda refusal: None)
     async with provider_on(board, identity=new):
         async with node_on(board, known=known) as here, trio.open_nursery() as nursery:
-            log, refusals = Log(), list[None]()
-            nursery.start_soon(here.meet, SERVICE, log, lambda: refusals.append(None))
-            await until(lambda: len(refusals) > 2)
+            log, refusals = Log(), list[Refused]()
+            nursery.start_soon(here.meet, SERVICE, log, refusals.append)
+            await until(lambda: len(refusals) > 4)
             (warning,) = log.all(Warned)
             assert new.peer_id in warning.message and "--accept-new-key" in warning.message
+            keeper = Keeper(here, SERVICE, Log())
+            nursery.start_soon(keeper.run)
+            await until(lambda: keeper.refusal is not None)
+            told = no_provider(SERVICE, 1.0, keeper.refusal)
+            assert told.message == "The provider of service has another key than before."
+            assert told.exit_code == 4 and "--accept-new-key" in told.hint
             nursery.cancel_scope.cancel()
         for accepted in (True, False):  # once it is taken it is known
             async with node_on(board, known=known, accept_new_key=accepted) as here:
                 with trio.fail_after(PATIENCE):
-                    connection = await here.meet(SERVICE, Log(), lambda: None)
+                    connection = await here.meet(SERVICE, Log(), lambda refusal: None)
                 assert str(connection.peer_id) == new.peer_id
 
 
@@ -241,7 +249,7 @@ async def test_a_search_that_is_cancelled_as_a_dial_succeeds_leaves_no_connectio
         topic = SERVICE.topics_to_publish(_now())[0]
         board.post(topic, Candidate(stranger.peer_id, stranger.addresses, "board"))
         with trio.CancelScope() as scope:
-            await here.meet(SERVICE, Log(), lambda: None)
+            await here.meet(SERVICE, Log(), lambda refusal: None)
         assert [connection.is_closed for connection in dialled] == [True]
 
 
@@ -251,12 +259,12 @@ async def test_keys_that_cannot_be_read_any_more_do_not_end_a_node_that_runs(tmp
     async with node_on(board, known=known) as here, trio.open_nursery() as nursery:
         async with provider_on(board) as there:
             with trio.fail_after(PATIENCE):
-                await here.meet(SERVICE, log, lambda: None)
+                await here.meet(SERVICE, log, lambda refusal: None)
                 path.chmod(0o644)
-                again = await here.meet(SERVICE, log, lambda: None)
+                again = await here.meet(SERVICE, log, lambda refusal: None)
             assert str(again.peer_id) == there.peer_id and len(log.all(Warned)) == 1
         async with provider_on(board):
-            nursery.start_soon(here.meet, SERVICE, log, refused.set)
+            nursery.start_soon(here.meet, SERVICE, log, lambda refusal: refused.set())
             with trio.fail_after(PATIENCE):
                 await refused.wait()
             nursery.cancel_scope.cancel()
@@ -269,7 +277,7 @@ async def test_a_refusal_is_told() -> None:
         refused = trio.Event()
         wrong = Service("service", b"w" * 32)
         board.post(wrong.topics_to_publish(_now())[0], Candidate(there.peer_id, there.addresses, "board"))
-        nursery.start_soon(here.meet, wrong, Log(), refused.set)
+        nursery.start_soon(here.meet, wrong, Log(), lambda refusal: refused.set())
         with trio.fail_after(PATIENCE):
             await refused.wait()
         nursery.cancel_scope.cancel()
@@ -283,7 +291,7 @@ async def test_a_pinned_key_is_the_only_one_that_is_taken() -> None:
     async with provider_on(board) as insider, node_on(board) as here, trio.open_nursery() as nursery:
 
         async def meet() -> None:
-            proven.append(str((await here.meet(pinned, Log(), lambda: None)).peer_id))
+            proven.append(str((await here.meet(pinned, Log(), lambda refusal: None)).peer_id))
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(meet)

@@ -163,34 +163,38 @@ class Authenticator:
 
     async def _answer(self, stream: MuxedStream, attempt: _Attempt) -> None:
         began = trio.current_time()
-        peer_id = str(stream.muxed_conn.peer_id)
-        is_proven = False
         try:
             with attempt.scope:
                 try:
                     with trio.fail_at(began + PROOF_TIMEOUT):
-                        talk = await self._exchange(stream, peer_id, attempt.place)
-                    is_proven = True
+                        talk = await self._exchange(stream, attempt.place)
                     await self._conclude(talk, stream.muxed_conn)
                 except (MuxedStreamError, RemoteProtocolError, Refused, trio.TooSlowError):
-                    if not is_proven:
-                        self._budget.fail(attempt.place)
-                        self._on_failed(peer_id, place_of(stream.muxed_conn.get_remote_address()))
                     await trio.sleep_until(began + PROOF_TIMEOUT)
         finally:
             self._attempts.remove(attempt)
             stream.abort()
 
-    async def _exchange(self, stream: MuxedStream, peer_id: str, place: str) -> "_Talk":
+    async def _exchange(self, stream: MuxedStream, place: str) -> "_Talk":
         """Check the peer's proof; the token that it costs comes back if it is right."""
+        peer_id = str(stream.muxed_conn.peer_id)
         await self._budget.take(place)
-        password = self._password if self._may_prove(peer_id) else secrets.token_bytes(PASSWORD_BYTES)
-        party = Responder(self._role, password, self._host.peer_id, peer_id, secrets.token_bytes)
-        talk = _Talk(stream)
-        await talk.say(party.receive(await talk.hear()))
-        party.confirm(await talk.hear())
-        self._budget.give_back(place)
-        return talk
+        is_proven = False
+        try:
+            password = self._password if self._may_prove(peer_id) else secrets.token_bytes(PASSWORD_BYTES)
+            party = Responder(self._role, password, self._host.peer_id, peer_id, secrets.token_bytes)
+            talk = _Talk(stream)
+            await talk.say(party.receive(await talk.hear()))
+            party.confirm(await talk.hear())
+            is_proven = True
+            self._budget.give_back(place)
+            return talk
+        finally:
+            if (
+                not is_proven
+            ):  # cancelled, too: our reply has told the peer already whether its guess was right
+                self._budget.fail(place)
+                self._on_failed(peer_id, place)
 
     def _place(self, connection: MuxedConnection) -> str:
         """Give where a peer is; who has proven itself before does not wait for others that are there."""

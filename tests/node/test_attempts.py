@@ -1,0 +1,46 @@
+"""Proofs that are begun and never ended: what they count, and how many there are at a time."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from libp2p.stream_muxer.exceptions import MuxedStreamError
+
+from peertunnel.auth import PROOF_TIMEOUT, Authenticator
+from peertunnel.host import Host, open_host
+from peertunnel.identity import Identity
+from peertunnel.protocols.auth import PROTOCOL as AUTH
+from peertunnel.protocols.auth import Role
+from tests.node.pair import LOOPBACK, PATIENCE
+from tests.node.test_gate import GUESS, ROOT
+
+
+@asynccontextmanager
+async def guarded(
+    on_failed: Callable[[str, str], None] = lambda peer_id, place: None,
+) -> AsyncIterator[tuple[Host, Authenticator]]:
+    """Run a host that takes proofs, and nothing else."""
+    async with open_host(Identity.ephemeral(), LOOPBACK) as host:
+        authenticator = Authenticator(
+            host, Role.PROVIDER, ROOT, on_proven=lambda connection: None, on_failed=on_failed
+        )
+        host.serve(AUTH, authenticator.accept)
+        yield host, authenticator
+
+
+async def test_a_guess_that_is_crowded_out_is_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reply that it got says whether it was right, so it must not go for nothing."""
+    monkeypatch.setattr("peertunnel.auth.MAX_ATTEMPTS", 1)
+    told: list[str] = []
+    async with guarded(on_failed=lambda peer_id, place: told.append(peer_id)) as (there, authenticator):
+        async with open_host(Identity.ephemeral(), ()) as stranger:
+            connection = await stranger.dial(there.peer_id, there.addresses, PATIENCE)
+            guess = await connection.open_tunnel(AUTH)
+            with trio.fail_after(PROOF_TIMEOUT / 2):
+                await guess.write(GUESS[0])
+                assert await guess.read()
+                await connection.open_tunnel(AUTH)
+                with pytest.raises(MuxedStreamError):
+                    await guess.read()
+            assert told == [stranger.peer_id] and authenticator._budget.failures == 1

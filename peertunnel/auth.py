@@ -158,7 +158,9 @@ class Authenticator:
         self._attempts.append(attempt)
         if len(self._attempts) > MAX_ATTEMPTS:
             (crowded, _), *_ = Counter(other.place for other in self._attempts).most_common(1)
-            next(other for other in self._attempts if other.place == crowded).scope.cancel()
+            oldest = next(other for other in self._attempts if other.place == crowded)
+            self._attempts.remove(oldest)  # now: more may come before its task runs
+            oldest.scope.cancel()
         self._host.start_soon(self._answer, stream, attempt)
 
     async def _answer(self, stream: MuxedStream, attempt: _Attempt) -> None:
@@ -172,7 +174,8 @@ class Authenticator:
                 except (MuxedStreamError, RemoteProtocolError, Refused, trio.TooSlowError):
                     await trio.sleep_until(began + PROOF_TIMEOUT)
         finally:
-            self._attempts.remove(attempt)
+            if attempt in self._attempts:
+                self._attempts.remove(attempt)
             stream.abort()
 
     async def _exchange(self, stream: MuxedStream, place: str) -> "_Talk":

@@ -12,7 +12,8 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
-from tests.node.pair import LOOPBACK, PATIENCE
+from peertunnel.transport.stream import MuxedStream
+from tests.node.pair import LOOPBACK, PATIENCE, until
 from tests.node.test_gate import GUESS, ROOT
 
 
@@ -33,14 +34,34 @@ async def test_a_guess_that_is_crowded_out_is_counted_and_told(monkeypatch: pyte
     """The reply that it got says whether it was right, so it must not go for nothing."""
     monkeypatch.setattr("peertunnel.auth.MAX_ATTEMPTS", 1)
     told: list[str] = []
-    async with guarded(on_failed=lambda peer_id, place: told.append(peer_id)) as (there, authenticator):
+    async with (
+        guarded(on_failed=lambda peer_id, place: told.append(peer_id)) as (there, authenticator),
+        open_host(Identity.ephemeral(), ()) as stranger,
+    ):
+        connection = await stranger.dial(there.peer_id, there.addresses, PATIENCE)
+        guess = await connection.open_tunnel(AUTH)
+        with trio.fail_after(PROOF_TIMEOUT / 2):
+            await guess.write(GUESS[0])
+            assert await guess.read()
+            await connection.open_tunnel(AUTH)
+            with pytest.raises(MuxedStreamError):
+                await guess.read()
+        assert told == [stranger.peer_id] and authenticator._budget.failures == 1
+
+
+async def test_attempts_that_come_all_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("peertunnel.auth.MAX_ATTEMPTS", 2)
+    standing: list[int] = []
+    async with guarded() as (there, authenticator):
+
+        def accept(stream: MuxedStream) -> None:
+            authenticator.accept(stream)
+            standing.append(len(authenticator._attempts))
+
+        there.serve(AUTH, accept)
         async with open_host(Identity.ephemeral(), ()) as stranger:
             connection = await stranger.dial(there.peer_id, there.addresses, PATIENCE)
-            guess = await connection.open_tunnel(AUTH)
-            with trio.fail_after(PROOF_TIMEOUT / 2):
-                await guess.write(GUESS[0])
-                assert await guess.read()
-                await connection.open_tunnel(AUTH)
-                with pytest.raises(MuxedStreamError):
-                    await guess.read()
-            assert told == [stranger.peer_id] and authenticator._budget.failures == 1
+            for _ in range(8):
+                connection.open_tunnel_at_once(AUTH)
+            await until(lambda: len(standing) == 8)
+    assert max(standing) == 2

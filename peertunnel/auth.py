@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import trio
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
-from peertunnel.budget import Budget, place_of
+from peertunnel.budget import Budget, Origin, place_of
 from peertunnel.errors import NotFound, Refused
 from peertunnel.host import Host
 from peertunnel.protocols.auth import (
@@ -51,7 +51,7 @@ async def _everybody(_: str) -> bool:
 class _Attempt:
     """One exchange that a peer has begun: where it came from, and the scope that ends it early."""
 
-    place: str
+    origin: Origin
     scope: trio.CancelScope
 
 
@@ -107,8 +107,8 @@ class Authenticator:
             NotFound: the connection was lost first.
         """
         peer_id = str(connection.peer_id)
-        place = self._place(connection)
-        await self._budget.take(place)
+        origin = self._origin(connection)
+        await self._budget.take(origin)
         party = Opener(self._role, self._password, self._host.peer_id, peer_id, secrets.token_bytes)
         is_proven = False
         try:
@@ -121,14 +121,14 @@ class Authenticator:
                     await talk.say(party.hello())
                     confirmation = party.receive(await talk.hear())
                     is_proven = True
-                    self._budget.give_back(place)
+                    self._budget.give_back(origin)
                     await talk.say(confirmation)
                 await self._conclude(talk, connection)
             finally:
                 stream.abort()
         except (MuxedConnError, MuxedStreamError, RemoteProtocolError, trio.TooSlowError) as error:
             if not is_proven:
-                self._budget.fail(place)
+                self._budget.fail(origin)
             if connection.is_closed:
                 raise NotFound(f"Peer {peer_id} was lost: {connection.reason}.") from error
             raise Refused(f"Peer {peer_id} did not prove that it knows the id, or refused ours.") from error
@@ -153,12 +153,10 @@ class Authenticator:
 
     def accept(self, stream: MuxedStream) -> None:
         """Take a stream on which a peer wants to prove itself."""
-        place = self._place(stream.muxed_conn)
-        attempt = _Attempt(place, trio.CancelScope())
+        attempt = _Attempt(self._origin(stream.muxed_conn), trio.CancelScope())
         self._attempts.append(attempt)
         if len(self._attempts) > MAX_ATTEMPTS:
-            (crowded, _), *_ = Counter(other.place for other in self._attempts).most_common(1)
-            oldest = next(other for other in self._attempts if other.place == crowded)
+            oldest = self._most_crowded()
             self._attempts.remove(oldest)  # now: more may come before its task runs
             oldest.scope.cancel()
         self._host.start_soon(self._answer, stream, attempt)
@@ -169,7 +167,7 @@ class Authenticator:
             with attempt.scope:
                 try:
                     with trio.fail_at(began + PROOF_TIMEOUT):
-                        talk = await self._exchange(stream, attempt.place)
+                        talk = await self._exchange(stream, attempt.origin)
                     await self._conclude(talk, stream.muxed_conn)
                 except (MuxedStreamError, RemoteProtocolError, Refused, trio.TooSlowError):
                     await trio.sleep_until(began + PROOF_TIMEOUT)
@@ -178,10 +176,17 @@ class Authenticator:
                 self._attempts.remove(attempt)
             stream.abort()
 
-    async def _exchange(self, stream: MuxedStream, place: str) -> "_Talk":
+    def _most_crowded(self) -> _Attempt:
+        """Give the oldest attempt of the peer that has most of them, at the place that has most."""
+        (place, _), *_ = Counter(attempt.origin.place for attempt in self._attempts).most_common(1)
+        there = [attempt for attempt in self._attempts if attempt.origin.place == place]
+        (origin, _), *_ = Counter(attempt.origin for attempt in there).most_common(1)
+        return next(attempt for attempt in there if attempt.origin == origin)
+
+    async def _exchange(self, stream: MuxedStream, origin: Origin) -> "_Talk":
         """Check the peer's proof; the token that it costs comes back if it is right."""
         peer_id = str(stream.muxed_conn.peer_id)
-        await self._budget.take(place)
+        await self._budget.take(origin)
         is_proven = False
         try:
             password = self._password if self._may_prove(peer_id) else secrets.token_bytes(PASSWORD_BYTES)
@@ -190,19 +195,24 @@ class Authenticator:
             await talk.say(party.receive(await talk.hear()))
             party.confirm(await talk.hear())
             is_proven = True
-            self._budget.give_back(place)
+            self._budget.give_back(origin)
             return talk
         finally:
             if (
                 not is_proven
             ):  # cancelled, too: our reply has told the peer already whether its guess was right
-                self._budget.fail(place)
-                self._on_failed(peer_id, place)
+                self._budget.fail(origin)
+                self._on_failed(peer_id, origin.place)
 
-    def _place(self, connection: MuxedConnection) -> str:
+    def _origin(self, connection: MuxedConnection) -> Origin:
         """Give where a peer is; who has proven itself before does not wait for others that are there."""
         peer_id = str(connection.peer_id)
-        return peer_id if peer_id in self._known else place_of(connection.get_remote_address())
+        if peer_id in self._known:
+            return Origin(peer_id, peer_id)
+        place = place_of(connection.get_remote_address())
+        if relays := self._host.connections(connection.way.relay):
+            place = f"relay {place_of(relays[0].get_remote_address())}"  # by address, since peer ids are free
+        return Origin(place, peer_id)
 
     def _remember(self, connection: MuxedConnection) -> None:
         if connection.is_closed:

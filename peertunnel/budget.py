@@ -2,11 +2,14 @@
 
 Every attempt takes a token before anything is computed, and gets it back when it succeeds. Tokens come back slowly, and
 the more slowly the more attempts have failed of late. Whoever waits from where the fewest have failed comes first, so a
-flood from one place does not hold up the others.
+flood from one place does not hold up the others. At one place (a relay, an office's router) it is the peer that has failed
+least; among equals chance decides, and not who came first, since a flood is always there before.
 """
 
 import ipaddress
+import random
 from collections import OrderedDict
+from typing import NamedTuple
 
 import trio
 
@@ -18,7 +21,14 @@ LAST_INTERVAL = (
 STEP = 16  # failures that double the interval
 QUIET = 60.0  # seconds without a failure, after which all is forgotten
 _ROUNDING = 1e-6  # tokens; a wait that floating point has made a trifle too short is long enough
-MAX_PLACES = 1024  # places whose failures are counted
+MAX_COUNTED = 1024  # places and peers whose failures are counted
+
+
+class Origin(NamedTuple):
+    """Where an attempt comes from: a place, and a peer (its id) that is there."""
+
+    place: str
+    peer_id: str
 
 
 def place_of(remote: tuple[str, int] | None) -> str:
@@ -42,13 +52,13 @@ class Budget:
         self._counted_at = trio.current_time()
         self._failed_at = self._counted_at
         self._recent = 0
-        self._places: OrderedDict[str, int] = OrderedDict()
-        self._waiting: list[tuple[str, trio.Event]] = []
+        self._counted: OrderedDict[str, int] = OrderedDict()  # failures, by place and by peer id
+        self._waiting: list[tuple[Origin, trio.Event]] = []
 
-    async def take(self, place: str) -> None:
+    async def take(self, origin: Origin) -> None:
         """Wait for a token, which is lost unless `give_back` returns it."""
         turn = trio.Event()
-        entry = (place, turn)
+        entry = (origin, turn)
         self._waiting.append(entry)
         try:
             while not turn.is_set():
@@ -67,20 +77,22 @@ class Budget:
             if entry in self._waiting:
                 self._waiting.remove(entry)
 
-    def give_back(self, place: str) -> None:
+    def give_back(self, origin: Origin) -> None:
         """Note that an attempt has succeeded."""
         self._tokens = min(BURST, self._tokens + 1)
-        self._places.pop(place, None)
+        for name in origin:
+            self._counted.pop(name, None)
 
-    def fail(self, place: str) -> None:
+    def fail(self, origin: Origin) -> None:
         """Note that an attempt has failed."""
         self._refill()
         self.failures += 1
         self._recent += 1
         self._failed_at = trio.current_time()
-        self._places[place] = self._places.pop(place, 0) + 1
-        if len(self._places) > MAX_PLACES:
-            self._places.popitem(last=False)
+        for name in set(origin):
+            self._counted[name] = self._counted.pop(name, 0) + 1
+        while len(self._counted) > MAX_COUNTED:
+            self._counted.popitem(last=False)
 
     @property
     def _interval(self) -> float:
@@ -93,10 +105,13 @@ class Budget:
         self._counted_at = now
         if now - self._failed_at > QUIET:
             self._recent = 0
-            self._places.clear()
+            self._counted.clear()
 
     def _next(self) -> trio.Event:
         """Choose who comes next, and take it off the list."""
-        entry = min(self._waiting, key=lambda waiting: self._places.get(waiting[0], 0))
+        failed = {origin: [self._counted.get(name, 0) for name in origin] for origin, _ in self._waiting}
+        least = min(failed.values())
+        chosen = random.choice([origin for origin, count in failed.items() if count == least])
+        entry = next(entry for entry in self._waiting if entry[0] == chosen)
         self._waiting.remove(entry)
         return entry[1]

@@ -8,12 +8,14 @@ import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from peertunnel.auth import PROOF_TIMEOUT, Authenticator
+from peertunnel.budget import BURST, FIRST_INTERVAL
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, until
+from tests.node.test_circuits import relay
 from tests.node.test_gate import GUESS, ROOT
 
 
@@ -65,3 +67,51 @@ async def test_attempts_that_come_all_at_once_are_bounded(monkeypatch: pytest.Mo
                 connection.open_tunnel_at_once(AUTH)
             await until(lambda: len(standing) == 8)
     assert max(standing) == 2
+
+
+async def test_a_flood_through_a_relay_keeps_nobody_out_who_comes_through_it_too() -> None:
+    """More guesses wait than there will be tokens for before the newcomer's time is over."""
+    places: list[str] = []
+    async with (
+        relay() as (point, _),
+        guarded(on_failed=lambda peer_id, place: places.append(place)) as (there, _),
+        open_host(Identity.ephemeral(), ()) as stranger,
+        open_host(Identity.ephemeral(), ()) as newcomer,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(there.reservations.run)
+        there.reservations.offer(point.peer_id, point.addresses)
+        await until(lambda: there.reservations.addresses)
+        way = [f"{address}/p2p-circuit" for address in point.addresses]
+        flood = await stranger.dial(there.peer_id, way, PATIENCE)
+        for _ in range(BURST + 2 * int(PROOF_TIMEOUT / FIRST_INTERVAL)):
+            stream = await flood.open_tunnel(AUTH)
+            for message in GUESS:
+                await stream.write(message)
+        await until(lambda: places)
+        connection = await newcomer.dial(there.peer_id, way, PATIENCE)
+        assert connection.way.kind == "relayed"
+        await Authenticator(newcomer, Role.CONSUMER, ROOT, on_proven=lambda _: None).prove(connection)
+        assert set(places) == {"relay 127.0.0.1"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_too_many_proofs_push_out_those_of_the_peer_that_has_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("peertunnel.auth.MAX_ATTEMPTS", 3)
+    async with (
+        guarded() as (there, _),
+        open_host(Identity.ephemeral(), ()) as first,
+        open_host(Identity.ephemeral(), ()) as second,
+    ):
+        waits, flood = [await host.dial(there.peer_id, there.addresses, PATIENCE) for host in (first, second)]
+        honest = await waits.open_tunnel(AUTH)
+        await honest.write(GUESS[0])
+        await honest.read()
+        strangers = [await flood.open_tunnel(AUTH) for _ in range(5)]
+        with trio.fail_after(PROOF_TIMEOUT / 2):
+            for stream in strangers[:3]:
+                with pytest.raises(MuxedStreamError):
+                    await stream.read()
+        assert honest.end is None

@@ -37,7 +37,7 @@ from peertunnel.transport.stream import MuxedStream
 
 PROOF_TIMEOUT = 4.0  # seconds for an exchange, and until a failed one is reset
 DECISION_TIMEOUT = 60.0  # seconds for the provider's owner to decide
-MAX_ATTEMPTS = 256  # exchanges at a time; beyond that one is dropped from where most come from
+MAX_ATTEMPTS = 256  # exchanges, and waits for one, at a time; beyond that one is dropped from where most are
 MAX_KNOWN = 1024  # peers that have proven themselves since we started
 
 Decide = Callable[[str], Awaitable[bool]]
@@ -49,7 +49,7 @@ async def _everybody(_: str) -> bool:
 
 @dataclass(slots=True, eq=False)
 class _Attempt:
-    """One exchange that a peer has begun: where it came from, and the scope that ends it early."""
+    """One exchange that a peer has begun, or that is to be: where the peer is, and the scope that ends it early."""
 
     origin: Origin
     scope: trio.CancelScope
@@ -103,12 +103,12 @@ class Authenticator:
         """Prove ourselves to a peer, and have it prove itself: that is one guess for it, so it takes a token, too.
 
         Raises:
-            Refused: it did not, or did not let us in.
+            Refused: it did not, or did not let us in, or too many peers of where it is wait for that.
             NotFound: the connection was lost first.
         """
         peer_id = str(connection.peer_id)
         origin = self._origin(connection)
-        await self._budget.take(origin)
+        await self._take_turn(origin)
         party = Opener(self._role, self._password, self._host.peer_id, peer_id, secrets.token_bytes)
         is_proven = False
         try:
@@ -133,6 +133,17 @@ class Authenticator:
                 raise NotFound(f"Peer {peer_id} was lost: {connection.reason}.") from error
             raise Refused(f"Peer {peer_id} did not prove that it knows the id, or refused ours.") from error
 
+    async def _take_turn(self, origin: Origin) -> None:
+        """Wait for a token; raises Refused where too many wait already."""
+        attempt = self._begin(origin)
+        try:
+            with attempt.scope:
+                await self._budget.take(origin)
+                return
+        finally:
+            self._end(attempt)
+        raise Refused(f"Too many peers wait to prove themselves, peer {origin.peer_id} among them.")
+
     async def _conclude(self, talk: "_Talk", connection: MuxedConnection) -> None:
         """Say or hear that the consumer is let in, and remember it."""
         if self._role is Role.CONSUMER:
@@ -153,13 +164,7 @@ class Authenticator:
 
     def accept(self, stream: MuxedStream) -> None:
         """Take a stream on which a peer wants to prove itself."""
-        attempt = _Attempt(self._origin(stream.muxed_conn), trio.CancelScope())
-        self._attempts.append(attempt)
-        if len(self._attempts) > MAX_ATTEMPTS:
-            oldest = self._most_crowded()
-            self._attempts.remove(oldest)  # now: more may come before its task runs
-            oldest.scope.cancel()
-        self._host.start_soon(self._answer, stream, attempt)
+        self._host.start_soon(self._answer, stream, self._begin(self._origin(stream.muxed_conn)))
 
     async def _answer(self, stream: MuxedStream, attempt: _Attempt) -> None:
         began = trio.current_time()
@@ -172,16 +177,8 @@ class Authenticator:
                 except (MuxedStreamError, RemoteProtocolError, Refused, trio.TooSlowError):
                     await trio.sleep_until(began + PROOF_TIMEOUT)
         finally:
-            if attempt in self._attempts:
-                self._attempts.remove(attempt)
+            self._end(attempt)
             stream.abort()
-
-    def _most_crowded(self) -> _Attempt:
-        """Give the oldest attempt of the peer that has most of them, at the place that has most."""
-        (place, _), *_ = Counter(attempt.origin.place for attempt in self._attempts).most_common(1)
-        there = [attempt for attempt in self._attempts if attempt.origin.place == place]
-        (origin, _), *_ = Counter(attempt.origin for attempt in there).most_common(1)
-        return next(attempt for attempt in there if attempt.origin == origin)
 
     async def _exchange(self, stream: MuxedStream, origin: Origin) -> "_Talk":
         """Check the peer's proof; the token that it costs comes back if it is right."""
@@ -203,6 +200,25 @@ class Authenticator:
             ):  # cancelled, too: our reply has told the peer already whether its guess was right
                 self._budget.fail(origin)
                 self._on_failed(peer_id, origin.place)
+
+    # -- both -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, origin: Origin) -> _Attempt:
+        """Note an attempt; where there are too many, the oldest ends of the peer and the place that have most."""
+        attempt = _Attempt(origin, trio.CancelScope())
+        self._attempts.append(attempt)
+        if len(self._attempts) > MAX_ATTEMPTS:
+            (place, _), *_ = Counter(other.origin.place for other in self._attempts).most_common(1)
+            there = [other for other in self._attempts if other.origin.place == place]
+            (crowded, _), *_ = Counter(other.origin for other in there).most_common(1)
+            oldest = next(other for other in there if other.origin == crowded)
+            self._end(oldest)  # now: more may come before its task runs
+            oldest.scope.cancel()
+        return attempt
+
+    def _end(self, attempt: _Attempt) -> None:
+        if attempt in self._attempts:
+            self._attempts.remove(attempt)
 
     def _origin(self, connection: MuxedConnection) -> Origin:
         """Give where a peer is; who has proven itself before does not wait for others that are there."""

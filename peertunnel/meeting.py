@@ -26,7 +26,7 @@ LAST_PAUSE = 1.0  # seconds between tries in the end, so that a provider that re
 REFUSED_PAUSE = 1.0  # seconds before a candidate that did not prove itself is tried again, doubling
 LAST_REFUSED_PAUSE = 30.0  # seconds in the end; it may be ours by then, with another id
 MAX_CANDIDATES = 1024  # peers that are remembered; one that has failed makes room for a new one
-MAX_TRIES = 128  # of them tried at a time; a stranger that stalls takes 9 s
+MAX_DIALS = 128  # of them dialled at a time; one that stalls takes 5 s, and then 8 s for its proof
 _log = logging.getLogger(__name__)
 
 
@@ -98,7 +98,7 @@ class Meeting:
         self._last_pause = last_pause
         self._may_dial = may_dial
         self._candidates: dict[str, _Candidate] = {}
-        self._tries = trio.Semaphore(MAX_TRIES)
+        self._dials = trio.Semaphore(MAX_DIALS)
 
     async def run(self) -> None:
         """Search until cancelled."""
@@ -147,8 +147,7 @@ class Meeting:
                 pause = self._last_pause
                 if self._wants(peer_id):
                     try:
-                        async with self._tries:
-                            await self._try(peer_id, candidate)
+                        await self._try(peer_id, candidate)
                         absent, refused = FIRST_PAUSE, REFUSED_PAUSE
                     except NotFound:
                         pause, absent = absent, min(2 * absent, self._last_pause)
@@ -166,7 +165,8 @@ class Meeting:
 
     async def _try(self, peer_id: str, candidate: _Candidate) -> None:
         """Dial a candidate, and have it prove itself; raises NotFound and Refused."""
-        connection = await self._dial(peer_id, candidate)
+        async with self._dials:  # not longer: among many strangers a proof may wait for minutes
+            connection = await self._dial(peer_id, candidate)
         is_met = False
         try:
             await self._prover.prove(connection)

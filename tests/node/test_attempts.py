@@ -5,18 +5,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from peertunnel.auth import PROOF_TIMEOUT, Authenticator
-from peertunnel.budget import BURST, FIRST_INTERVAL
+from peertunnel.budget import BURST, FIRST_INTERVAL, Origin
+from peertunnel.errors import Refused
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, until
 from tests.node.test_circuits import relay
-from tests.node.test_gate import GUESS, ROOT
+from tests.node.test_gate import BOTH, GUESS, ROOT
 
 
 @asynccontextmanager
@@ -115,3 +118,35 @@ async def test_too_many_proofs_push_out_those_of_the_peer_that_has_most(
                 with pytest.raises(MuxedStreamError):
                     await stream.read()
         assert honest.end is None
+
+
+async def test_too_many_peers_of_one_place_that_we_call_do_not_all_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("peertunnel.auth.MAX_ATTEMPTS", 3)
+    for interval in ("FIRST_INTERVAL", "LAST_INTERVAL"):
+        monkeypatch.setattr(f"peertunnel.budget.{interval}", 10 * PATIENCE)
+    refused: list[MuxedConnection] = []
+
+    async def prove(connection: MuxedConnection) -> None:
+        try:
+            await authenticator.prove(connection)
+        except Refused:
+            refused.append(connection)
+
+    async with guarded() as (here, authenticator), open_host(Identity.ephemeral(), BOTH) as there:
+        for _ in range(BURST):
+            await authenticator._budget.take(Origin("elsewhere", "somebody"))
+        six, *four = [
+            await here.dial(
+                there.peer_id, [address for address in there.addresses if kind in address], PATIENCE
+            )
+            for kind in ("/ip6/", "/ip4/", "/ip4/", "/ip4/")
+        ]
+        async with trio.open_nursery() as nursery:
+            for connection in (six, *four):
+                nursery.start_soon(prove, connection)
+                await trio.testing.wait_all_tasks_blocked()
+            await until(lambda: refused)
+            nursery.cancel_scope.cancel()
+    assert refused == four[:1]

@@ -162,7 +162,7 @@ async def test_strangers_that_stall_do_not_hold_up_the_provider() -> None:
 
 
 async def test_a_stranger_that_grants_no_streams_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would hold one of the tries for as long as its connection lives."""
+    """The try would take as long as its connection lives."""
     if (reason := why_not()) is not None:
         lack(reason)
     monkeypatch.setattr("peertunnel.transport.quic.transport.STREAMS", 0)
@@ -302,6 +302,35 @@ async def test_a_pinned_key_is_the_only_one_that_is_taken() -> None:
             async with provider_on(board, identity=wanted):
                 await trio.sleep_forever()
     assert proven == [wanted.peer_id]
+
+
+async def test_a_stranger_that_waits_to_prove_itself_holds_up_no_dial(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where many have failed a proof waits long, and the right one is not known before it is dialled."""
+    monkeypatch.setattr("peertunnel.meeting.MAX_DIALS", 1)
+    board, topic = Board(), SERVICE.topics_to_publish(_now())[0]
+    met = trio.Event()
+
+    class Slow:
+        async def prove(self, connection: MuxedConnection) -> None:
+            if str(connection.peer_id) == good.peer_id:
+                met.set()
+            else:
+                board.post(topic, Candidate(good.peer_id, good.addresses, "board"))
+            await trio.sleep_forever()
+
+    async with (
+        squatter() as bad,
+        squatter() as good,
+        node_on(board, ()) as here,
+        trio.open_nursery() as nursery,
+    ):
+        board.post(topic, Candidate(bad.peer_id, bad.addresses, "board"))
+        nursery.start_soon(Meeting(here.host, (board,), SERVICE, Slow()).run)
+        with trio.fail_after(PATIENCE):
+            await met.wait()
+        nursery.cancel_scope.cancel()
 
 
 async def test_one_candidate_at_which_something_fails_does_not_end_the_search() -> None:

@@ -195,11 +195,10 @@ class Authenticator:
             self._budget.give_back(origin)
             return talk
         finally:
-            if (
-                not is_proven
-            ):  # cancelled, too: our reply has told the peer already whether its guess was right
+            # Cancelled, too: our reply has told the peer already whether its guess was right.
+            if not is_proven:
                 self._budget.fail(origin)
-                self._on_failed(peer_id, origin.place)
+                self._on_failed(peer_id, self._place(stream.muxed_conn))
 
     # -- both -------------------------------------------------------------------------------------------------------
 
@@ -223,12 +222,13 @@ class Authenticator:
     def _origin(self, connection: MuxedConnection) -> Origin:
         """Give where a peer is; who has proven itself before does not wait for others that are there."""
         peer_id = str(connection.peer_id)
-        if peer_id in self._known:
-            return Origin(peer_id, peer_id)
-        place = place_of(connection.get_remote_address())
+        return Origin(peer_id if peer_id in self._known else self._place(connection), peer_id)
+
+    def _place(self, connection: MuxedConnection) -> str:
+        """Name the network that a peer is in, or that of its relay: by address, since peer ids are free."""
         if relays := self._host.connections(connection.way.relay):
-            place = f"relay {place_of(relays[0].get_remote_address())}"  # by address, since peer ids are free
-        return Origin(place, peer_id)
+            return f"relay {place_of(relays[0].get_remote_address())}"
+        return place_of(connection.get_remote_address())
 
     def _remember(self, connection: MuxedConnection) -> None:
         if connection.is_closed:

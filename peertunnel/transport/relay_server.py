@@ -207,9 +207,16 @@ class RelayServer:
         if connection is None or connection.is_closed:
             self._forget()
             connection = stream.muxed_conn  # the book refuses
-        limit = self._limit_of(stream.muxed_conn, connection)
-        now, is_trusted = trio.current_time(), limit is None
-        self.book.open(stream.peer, destination, network, is_trusted=is_trusted, now=now)
+        of_caller = self._limit_of(stream.muxed_conn)
+        limit = None if of_caller is None else self._limit_of(connection)
+        self.book.open(
+            stream.peer,
+            destination,
+            network,
+            is_trusted=of_caller is None,
+            is_limited=limit is not None,
+            now=trio.current_time(),
+        )
         called = None
         try:
             called = await _call(connection, stream.peer, limit)
@@ -231,8 +238,8 @@ class RelayServer:
             self._carried += crossing.carried
             self.book.close(*crossing.peers, network)
 
-    def _limit_of(self, *connections: MuxedConnection) -> Limit | None:
-        return None if any(map(self._is_trusted, connections)) else self._limit
+    def _limit_of(self, connection: MuxedConnection) -> Limit | None:
+        return None if self._is_trusted(connection) else self._limit
 
 
 def _network(connection: MuxedConnection) -> str:

@@ -3,6 +3,7 @@
 import ipaddress
 from collections import Counter
 from dataclasses import dataclass
+from typing import TypeVar
 
 from peertunnel.protocols.circuit.messages import CircuitRefused, Limit, Status
 
@@ -14,11 +15,15 @@ MAX_RESERVATIONS = (
 MAX_PER_NETWORK = 64  # reservations from one network: an office behind one router; go-libp2p has 8
 MAX_CIRCUITS = 1024  # in all; strangers' hold at most 128 KiB each way, so 256 MiB if nobody reads
 MAX_PER_PEER = 16  # circuits of one peer, as caller and as destination together; go-libp2p's default
-MAX_PER_TRUSTED_PEER = 256  # the same where there is no limit: a team's provider serves all of the team
+MAX_PER_PEER_AND_NETWORK = MAX_PER_PEER // 2  # that strangers in one network have with one peer
 MAX_CIRCUITS_PER_NETWORK = 64  # of strangers that call from one network, since peer ids are free
-STRANGERS_SHARE = 3 / 4  # of all reservations and all circuits; the rest is for those who have no limits
+MAX_PER_TRUSTED_PEER = 512  # of a peer without limits: a team's provider serves all of the team
+MAX_UNLIMITED_PER_NETWORK = MAX_CIRCUITS // 4  # that strangers in one network have with such: a team's office
+# Of all reservations, all circuits, and those of a peer without limits; the rest is for those who have none.
+STRANGERS_SHARE = 3 / 4
 TICK = 10.0  # seconds between looks for what has expired
 _PREFIXES = {4: 32, 6: 56}  # bits of what one subscriber has; go-libp2p counts the same networks
+K = TypeVar("K", str, tuple[str, str])
 
 
 def network_of(ip: str) -> str:
@@ -41,6 +46,7 @@ class Book:
         self._per_network: Counter[str] = Counter()
         self._per_peer: Counter[str] = Counter()
         self._calls: Counter[str] = Counter()  # circuits, by the network of who called
+        self._pairs: Counter[tuple[str, str]] = Counter()  # circuits, by that network and the destination
         self._circuits = 0
 
     @property
@@ -106,14 +112,17 @@ class Book:
 
     # -- circuits -------------------------------------------------------------------------------------------------
 
-    def open(self, caller: str, destination: str, network: str, *, is_trusted: bool, now: float) -> None:
+    def open(
+        self, caller: str, destination: str, network: str, *, is_trusted: bool, is_limited: bool, now: float
+    ) -> None:
         """Note a circuit that is about to be opened; `close` must follow.
 
         Args:
             caller: a peer id, base58.
             destination: another one's.
             network: where the caller is; see `network_of`.
-            is_trusted: whether one of the two has no limits.
+            is_trusted: whether the caller is one whose circuits have no limits.
+            is_limited: whether this circuit has limits: neither of the two is such a one.
             now: seconds.
 
         Raises:
@@ -127,11 +136,18 @@ class Book:
         if is_trusted:
             has_room = self._circuits < MAX_CIRCUITS and of_peer < MAX_PER_TRUSTED_PEER
         else:
-            has_room = self._circuits < MAX_CIRCUITS * STRANGERS_SHARE and of_peer < MAX_PER_PEER
-            has_room = has_room and self._calls[network] < MAX_CIRCUITS_PER_NETWORK
+            has_room = self._has_room_for_stranger(of_peer, destination, network, is_limited)
         if not has_room:
             raise CircuitRefused(Status.RESOURCE_LIMIT_EXCEEDED)
         self._count(caller, destination, network, 1)
+
+    def _has_room_for_stranger(self, of_peer: int, destination: str, network: str, is_limited: bool) -> bool:
+        of_network, is_full = self._calls[network], self._circuits >= MAX_CIRCUITS * STRANGERS_SHARE
+        if not is_limited:
+            is_full = is_full or of_peer >= MAX_PER_TRUSTED_PEER * STRANGERS_SHARE
+            return not is_full and of_network < MAX_UNLIMITED_PER_NETWORK
+        is_full = is_full or of_peer >= MAX_PER_PEER or of_network >= MAX_CIRCUITS_PER_NETWORK
+        return not is_full and self._pairs[network, destination] < MAX_PER_PEER_AND_NETWORK
 
     def close(self, caller: str, destination: str, network: str) -> None:
         """Note that a circuit has ended, or could not be opened."""
@@ -139,7 +155,13 @@ class Book:
 
     def _count(self, caller: str, destination: str, network: str, change: int) -> None:
         self._circuits += change
-        for counter, key in ((self._per_peer, caller), (self._per_peer, destination), (self._calls, network)):
-            counter[key] += change
-            if not counter[key]:
-                del counter[key]
+        for peer_id in (caller, destination):
+            _add(self._per_peer, peer_id, change)
+        _add(self._calls, network, change)
+        _add(self._pairs, (network, destination), change)
+
+
+def _add(counter: Counter[K], key: K, change: int) -> None:
+    counter[key] += change
+    if not counter[key]:
+        del counter[key]

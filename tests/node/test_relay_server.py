@@ -20,7 +20,7 @@ from peertunnel.protocols.circuit import (
     client,
     destination,
 )
-from peertunnel.protocols.circuit.book import MAX_PER_PEER, STRANGERS_LIMIT, TTL
+from peertunnel.protocols.circuit.book import MAX_PER_PEER_AND_NETWORK, STRANGERS_LIMIT, TTL
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.transport import relay_server
 from peertunnel.transport.requests import read_message
@@ -129,10 +129,23 @@ async def test_a_reservation_ends_with_its_time(
 async def test_one_peer_does_not_have_all_circuits() -> None:
     async with network(STRANGERS_LIMIT) as relay, relay.peer() as caller, relay.peer() as called:
         await called.reserve()
-        circuits = [await caller.connect(called) for _ in range(MAX_PER_PEER)]
+        circuits = [await caller.connect(called) for _ in range(MAX_PER_PEER_AND_NETWORK)]
         assert await refusal(caller, client.connect(called.peer_id)) is Status.RESOURCE_LIMIT_EXCEEDED
         circuits[0][1].abort()
-        await relay.until(lambda: relay.server.book.circuits < MAX_PER_PEER)
+        await relay.until(lambda: relay.server.book.circuits < MAX_PER_PEER_AND_NETWORK)
+        await caller.connect(called)
+
+
+async def test_who_calls_a_trusted_peer_is_still_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "MAX_UNLIMITED_PER_NETWORK", 2)
+    async with network(STRANGERS_LIMIT) as relay, relay.peer() as caller, relay.peer() as called:
+        relay.trusted.add(called.peer_id)
+        await called.reserve()
+        for _ in range(2):
+            await caller.connect(called)
+            assert called.limit is None
+        assert await refusal(caller, client.connect(called.peer_id)) is Status.RESOURCE_LIMIT_EXCEEDED
+        relay.trusted.add(caller.peer_id)
         await caller.connect(called)
 
 

@@ -12,8 +12,10 @@ from peertunnel.protocols.circuit.book import (
     MAX_CIRCUITS_PER_NETWORK,
     MAX_PER_NETWORK,
     MAX_PER_PEER,
+    MAX_PER_PEER_AND_NETWORK,
     MAX_PER_TRUSTED_PEER,
     MAX_RESERVATIONS,
+    MAX_UNLIMITED_PER_NETWORK,
     STRANGERS_SHARE,
     TTL,
     Book,
@@ -32,10 +34,24 @@ def refusal_of_reserve(
 
 
 def refusal_of_open(
-    book: Book, caller: str, destination: str, is_trusted: bool = False, network: str = ""
+    book: Book,
+    caller: str,
+    destination: str,
+    is_trusted: bool = False,
+    network: str = "",
+    *,
+    is_limited: bool = True,
 ) -> Status | None:
+    is_limited = is_limited and not is_trusted
     try:
-        book.open(caller, destination, network or caller, is_trusted=is_trusted, now=0.0)
+        book.open(
+            caller,
+            destination,
+            network or caller,
+            is_trusted=is_trusted,
+            is_limited=is_limited,
+            now=0.0,
+        )
     except CircuitRefused as refused:
         return refused.status
     return None
@@ -88,7 +104,7 @@ def test_a_circuit_needs_a_reservation_and_two_peers() -> None:
     assert refusal_of_open(book, "d", "d") is Status.PERMISSION_DENIED
     assert refusal_of_open(book, "c", "d") is None
     with pytest.raises(CircuitRefused):
-        book.open("c", "d", "n", is_trusted=False, now=TTL)
+        book.open("c", "d", "n", is_trusted=False, is_limited=True, now=TTL)
 
 
 @pytest.mark.parametrize(("is_trusted", "most"), [(False, MAX_PER_PEER), (True, MAX_PER_TRUSTED_PEER)])
@@ -99,8 +115,8 @@ def test_either_end_has_its_share_of_circuits(is_trusted: bool, most: int) -> No
     for number in range(most):
         assert refusal_of_open(book, f"c{number}", "d", is_trusted) is None
     assert refusal_of_open(book, "x", "d", is_trusted) is Status.RESOURCE_LIMIT_EXCEEDED
-    for _ in range(most - 1):
-        assert refusal_of_open(book, "c0", "e", is_trusted) is None
+    for number in range(most - 1):
+        assert refusal_of_open(book, "c0", "e", is_trusted, f"n{number}") is None
     assert refusal_of_open(book, "c0", "e", is_trusted) is Status.RESOURCE_LIMIT_EXCEEDED
     book.close("c0", "d", "c0")
     assert refusal_of_open(book, "x", "d", is_trusted) is None
@@ -134,6 +150,42 @@ def test_strangers_from_one_network_have_their_share_of_circuits() -> None:
     assert refusal_of_open(book, "y", "d0", network="n") is None
 
 
+def test_one_network_does_not_have_all_circuits_of_a_peer() -> None:
+    book = Book()
+    book.reserve("d", "n", 0.0)
+    for number in range(MAX_PER_PEER_AND_NETWORK):
+        assert refusal_of_open(book, f"c{number}", "d", network="n") is None
+    assert refusal_of_open(book, "x", "d", network="n") is Status.RESOURCE_LIMIT_EXCEEDED
+    assert refusal_of_open(book, "x", "d", network="another") is None
+    assert refusal_of_open(book, "x", "d", is_trusted=True, network="n") is None
+    for peer_id in ("c0", "x"):
+        book.close(peer_id, "d", "n")
+    assert refusal_of_open(book, "y", "d", network="n") is None
+
+
+def test_strangers_do_not_have_all_circuits_of_a_peer_without_limits() -> None:
+    book = Book()
+    for destination in ("d", "e"):
+        book.reserve(destination, "n", 0.0)
+
+    def refusal(network: str, destination: str) -> Status | None:
+        return refusal_of_open(book, f"c{book.circuits}", destination, network=network, is_limited=False)
+
+    for _ in range(MAX_UNLIMITED_PER_NETWORK):
+        assert refusal("n", "d") is None
+    assert refusal("n", "d") is refusal("n", "e") is Status.RESOURCE_LIMIT_EXCEEDED
+    while book.circuits < MAX_PER_TRUSTED_PEER * STRANGERS_SHARE:
+        assert refusal("another", "d") is None
+    assert refusal("third", "d") is Status.RESOURCE_LIMIT_EXCEEDED
+    assert refusal("third", "e") is None
+    while book.circuits < MAX_CIRCUITS * STRANGERS_SHARE:
+        assert refusal(f"n{book.circuits}", "e") is None
+    book.reserve("f", "n", 0.0)
+    assert refusal("fourth", "f") is Status.RESOURCE_LIMIT_EXCEEDED
+    for destination in ("d", "e", "f"):  # what is kept for a team, be it all in one place
+        assert refusal_of_open(book, "member", destination, is_trusted=True, network="n") is None
+
+
 peers = st.sampled_from("abcd")
 
 
@@ -150,11 +202,14 @@ def test_its_counts_are_those_of_what_it_was_told(steps: list[tuple[str, str, st
             reserved.discard(peer)
         elif step == "open":
             try:
-                book.open(peer, other, peer, is_trusted=False, now=now)
+                book.open(peer, other, peer, is_trusted=False, is_limited=True, now=now)
                 assert peer != other and other in reserved
                 running[peer, other] += 1
             except CircuitRefused:
-                assert peer == other or other not in reserved or running.total() >= MAX_PER_PEER
+                is_too_much = running[peer, other] >= MAX_PER_PEER_AND_NETWORK
+                assert (
+                    peer == other or other not in reserved or is_too_much or running.total() >= MAX_PER_PEER
+                )
         elif step == "close" and running[peer, other]:
             book.close(peer, other, peer)
             running[peer, other] -= 1
@@ -165,7 +220,7 @@ def test_its_counts_are_those_of_what_it_was_told(steps: list[tuple[str, str, st
     for (peer, other), count in running.items():
         for _ in range(count):
             book.close(peer, other, peer)
-    assert book._per_peer == book._calls == Counter() and book.circuits == 0
+    assert book._per_peer == book._calls == book._pairs == Counter() and book.circuits == 0
 
 
 def test_a_network_is_what_one_subscriber_has() -> None:

@@ -6,7 +6,9 @@ connected socket is: handshakes, half-closes, back-pressure and aborts are those
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import trio
 from libp2p.peer.id import ID
@@ -20,6 +22,7 @@ from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.handshakes import MAX_HANDSHAKES, Handshakes
 from peertunnel.transport.race import Attempt
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
@@ -30,7 +33,8 @@ from peertunnel.transport.way import Limit, Way
 
 HEAD_START = 0.25  # seconds that direct addresses get, as IPv6 gets before IPv4 (RFC 8305, section 8)
 RELAY_TIMEOUT = 10.0  # seconds for a relay to be reached, and again for it to reach the peer
-MAX_CALLS = 32  # circuits to us whose handshakes are under way; as many as a listener has
+MAX_CALLS = 256  # circuits to us whose handshakes are under way, or wait for their turn
+MAX_CALLS_PER_CALLER = MAX_HANDSHAKES // 4  # of the handshakes; one peer makes nobody wait
 BUFFER = 1024 * 1024  # bytes between the stream and the inner session, each way: one batch
 _LINGER = 2.0  # seconds for the last bytes of a circuit to leave once its connection has ended
 _MARK = "/p2p-circuit"
@@ -55,6 +59,9 @@ class Circuits:
         self._visits = visits
         self._admits = admits
         self._calls = 0
+        self._callers: Counter[str] = Counter()  # whose handshakes are under way
+        self._handshakes = Handshakes()
+        self._turn = trio.Lock()  # the first that waits is the first that begins
 
     # -- to others ------------------------------------------------------------------------------------------------
 
@@ -118,13 +125,15 @@ class Circuits:
 
     async def _answer(self, stream: MuxedStream) -> None:
         try:
-            with trio.fail_after(RELAY_TIMEOUT):
-                caller, limit = destination.read_stop(await read_message(stream, MAX_MESSAGE))
-                await stream.write(encode_delimited(destination.accept_stop()))
-            connection = await self._secure(stream, ID.from_base58(caller), limit, is_client=False)
-            await self._network.take_in(connection)
+            async with self._turn:
+                await self._handshakes.make_room()
+                place = self._handshakes.begin()
+            with self._handshakes.run(place):
+                await self._take(stream)
+        except CircuitRefused as refusal:
+            await self._refuse(stream, refusal.status)
         except RemoteProtocolError:
-            await self._refuse(stream)
+            await self._refuse(stream, Status.MALFORMED_MESSAGE)
         except (MuxedStreamError, UpgradeError, trio.TooSlowError):
             stream.abort()
         except Exception:  # noqa: BLE001  a task boundary
@@ -133,9 +142,30 @@ class Circuits:
         finally:
             self._calls -= 1
 
-    async def _refuse(self, stream: MuxedStream) -> None:
+    async def _take(self, stream: MuxedStream) -> None:
+        """Take a call, and serve the connection that comes of it; raises CircuitRefused if its caller has too many."""
+        with trio.fail_after(RELAY_TIMEOUT):
+            caller, limit = destination.read_stop(await read_message(stream, MAX_MESSAGE))
+            with self._one_of(caller):
+                await stream.write(encode_delimited(destination.accept_stop()))
+                connection = await self._secure(stream, ID.from_base58(caller), limit, is_client=False)
+                await self._network.take_in(connection)
+
+    @contextmanager
+    def _one_of(self, caller: str) -> Iterator[None]:
+        if self._callers[caller] >= MAX_CALLS_PER_CALLER:
+            raise CircuitRefused(Status.RESOURCE_LIMIT_EXCEEDED)
+        self._callers[caller] += 1
         try:
-            await stream.write(encode_delimited(destination.refuse(Status.MALFORMED_MESSAGE)))
+            yield
+        finally:
+            self._callers[caller] -= 1
+            if not self._callers[caller]:
+                del self._callers[caller]
+
+    async def _refuse(self, stream: MuxedStream, status: Status) -> None:
+        try:
+            await stream.write(encode_delimited(destination.refuse(status)))
             await stream.close()
         except MuxedStreamError:
             pass  # the relay is gone

@@ -8,14 +8,11 @@ from collections.abc import Awaitable, Callable
 import trio
 from multiaddr import Multiaddr
 
+from peertunnel.transport.handshakes import Handshakes
 from peertunnel.transport.raw import socket_address
 from peertunnel.transport.upgrade import UpgradeError
 
 BACKLOG = 1024  # connections that the system may hold for us; capped by net.core.somaxconn
-MAX_HANDSHAKES = 32  # handshakes at a time, which keeps each one short; who comes next waits in the backlog
-HANDSHAKE_PATIENCE = (
-    2.0  # seconds that a handshake keeps its place when others wait: strangers lock out nobody
-)
 _PAUSE = 0.1  # seconds without accepting when the process has run out of file descriptors
 _log = logging.getLogger(__name__)
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -96,8 +93,7 @@ class Listener:
         self._sock = sock
         self.address = socket_address(sock.getsockname())
         self._accept = accept
-        self._handshakes: dict[trio.CancelScope, float] = {}  # and when they began, the oldest first
-        self._freed = trio.Event()
+        self._handshakes = Handshakes()
 
     async def run(self) -> None:
         """Accept peers until cancelled."""
@@ -105,8 +101,8 @@ class Listener:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.lowlevel.wait_readable(self._sock.fileno())
-                await self._make_room()
-                for _ in range(MAX_HANDSHAKES - len(self._handshakes)):
+                await self._handshakes.make_room()  # who comes next waits in the backlog
+                for _ in range(self._handshakes.free):
                     try:
                         sock, _ = self._sock.accept()
                     except BlockingIOError:
@@ -116,32 +112,16 @@ class Listener:
                             await trio.sleep(_PAUSE)
                         break  # otherwise the peer has given up already
                     sock.setblocking(False)
-                    scope = trio.CancelScope()
-                    self._handshakes[scope] = trio.current_time()
-                    nursery.start_soon(self._handshake, sock, scope)
+                    nursery.start_soon(self._handshake, sock, self._handshakes.begin())
 
-    async def _make_room(self) -> None:
-        """Wait until another handshake may begin, if need be by ending the one that has taken longest."""
-        while len(self._handshakes) >= MAX_HANDSHAKES:
-            oldest, began = next(iter(self._handshakes.items()))
-            self._freed = trio.Event()
-            with trio.move_on_at(began + HANDSHAKE_PATIENCE) as patience:
-                await self._freed.wait()
-            if patience.cancelled_caught:
-                oldest.cancel()
-                await self._freed.wait()
-
-    async def _handshake(self, sock: socket.socket, scope: trio.CancelScope) -> None:
+    async def _handshake(self, sock: socket.socket, place: trio.CancelScope) -> None:
         try:
-            with scope:
+            with self._handshakes.run(place):
                 await self._accept(sock)
-        except UpgradeError:
+        except (UpgradeError, trio.TooSlowError):
             pass  # strangers come and go; what they wanted is not ours to report
         except Exception:  # noqa: BLE001  a task boundary
             _log.exception("a peer that has connected was not served")
-        finally:
-            del self._handshakes[scope]
-            self._freed.set()
 
     def close(self) -> None:
         """Stop listening."""

@@ -33,7 +33,9 @@ SUCCESSION = 1.0  # seconds for the connection of a peer that has reserved on an
 HANDSHAKE = 10.0  # seconds for a request, and for the destination's answer; go-libp2p waits 30 and 60
 MAX_ASKING = 1024  # streams on which a peer has yet to ask, or waits for an answer
 MAX_ASKING_PER_PEER = 32  # of them by one peer
-MAX_ASKING_PER_NETWORK = MAX_ASKING // 4  # of them from one network, since peer ids are free
+# Of them from one network, since peer ids are free. Where a destination is full of silent callers, the last of so many
+# is through in some four seconds (see `handshakes`), and who comes behind them in time, too.
+MAX_ASKING_PER_NETWORK = 64
 _ALL = "*"  # counts who asks, beside peer ids and networks
 _log = logging.getLogger(__name__)
 

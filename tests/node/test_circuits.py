@@ -14,10 +14,12 @@ from peertunnel.errors import NotFound
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.address import split_address
-from peertunnel.protocols.circuit import Limit
-from peertunnel.transport import reservations
+from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, CircuitRefused, Limit, client
+from peertunnel.protocols.delimited import encode_delimited
+from peertunnel.transport import circuits, handshakes, reservations
 from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.relay_server import RelayServer
+from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, no_files_left, other_address, until
 
@@ -70,6 +72,15 @@ async def echo(stream: MuxedStream) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(answer)
         await stream.splice(ours)
+
+
+async def call(stranger: Host, point: Host, provider: Host) -> MuxedStream:
+    """Call a provider by hand, and say nothing once it has taken the call; raises CircuitRefused."""
+    connection = await stranger.dial(point.peer_id, point.addresses, PATIENCE)
+    stream = await connection.open_tunnel(HOP)
+    await stream.write(encode_delimited(client.connect(provider.peer_id)))
+    client.read_connected(await read_message(stream, MAX_MESSAGE))
+    return stream
 
 
 async def test_a_connection_through_a_relay_carries_both_ways_and_half_closes() -> None:
@@ -206,6 +217,40 @@ async def test_a_found_relay_that_has_gone_makes_room_for_a_new_one(monkeypatch:
         kept.offer(gone, nowhere, is_found=True)
         assert kept._relays.keys() == {named, point.peer_id}
         nursery.cancel_scope.cancel()
+
+
+async def test_silent_callers_lock_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "MAX_HANDSHAKES", 4)
+    monkeypatch.setattr(handshakes, "HANDSHAKE_PATIENCE", 0.1)
+    async with (
+        relay() as (point, server),
+        reserved(point) as provider,
+        open_host(Identity.ephemeral(), ()) as stranger,
+        open_host(Identity.ephemeral(), ()) as guest,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(circuits.MAX_CALLS_PER_CALLER):
+            nursery.start_soon(call, stranger, point, provider)
+        await until(lambda: server.book.circuits == circuits.MAX_CALLS_PER_CALLER)
+        with trio.fail_after(PATIENCE / 2):  # their handshakes would take 10 s each, four at a time
+            await guest.dial(provider.peer_id, provider.addresses, PATIENCE)
+
+
+async def test_one_silent_caller_makes_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshakes, "HANDSHAKE_PATIENCE", float("inf"))
+    async with (
+        relay() as (point, server),
+        reserved(point) as provider,
+        open_host(Identity.ephemeral(), ()) as stranger,
+        open_host(Identity.ephemeral(), ()) as guest,
+    ):
+        silent = [await call(stranger, point, provider) for _ in range(circuits.MAX_CALLS_PER_CALLER)]
+        with pytest.raises(CircuitRefused):
+            await call(stranger, point, provider)
+        connection = await guest.dial(provider.peer_id, provider.addresses, PATIENCE)
+        silent[0].abort()
+        await until(lambda: server.book.circuits == len(silent))
+        await connection.close()
 
 
 async def test_calls_from_a_relay_that_was_not_asked_are_refused() -> None:

@@ -8,7 +8,7 @@ import trio
 
 from peertunnel.host import HostError, open_host
 from peertunnel.identity import Identity
-from peertunnel.transport import listener
+from peertunnel.transport import handshakes
 from peertunnel.transport.connection import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, until
 
@@ -51,8 +51,8 @@ def _read_to_the_end(sock: socket.socket) -> None:
 
 
 async def test_silent_strangers_lock_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MAX_HANDSHAKES", 4)
-    monkeypatch.setattr(listener, "HANDSHAKE_PATIENCE", 0.1)
+    monkeypatch.setattr(handshakes, "MAX_HANDSHAKES", 4)
+    monkeypatch.setattr(handshakes, "HANDSHAKE_PATIENCE", 0.1)
     async with (
         open_host(Identity.ephemeral(), LOOPBACK) as server,
         open_host(Identity.ephemeral(), ()) as client,
@@ -82,7 +82,7 @@ async def test_a_peer_at_which_something_fails_locks_nobody_out(caplog: pytest.L
 
 
 async def test_a_burst_is_served_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MAX_HANDSHAKES", 4)
+    monkeypatch.setattr(handshakes, "MAX_HANDSHAKES", 4)
     async with (
         open_host(Identity.ephemeral(), LOOPBACK) as server,
         open_host(Identity.ephemeral(), ()) as client,

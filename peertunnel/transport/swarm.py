@@ -172,10 +172,10 @@ class Network:
 
         self.watchers.append(tell)
         try:
-            async with receive:
-                yield receive
+            yield receive
         finally:
-            self.watchers.remove(tell)
+            self.watchers.remove(tell)  # before anybody else runs: who told a closed channel would fail
+            receive.close()
 
     async def secure(
         self, sock: socket.socket, peer_id: ID, way: Way, address: Multiaddr, *, is_client: bool

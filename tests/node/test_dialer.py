@@ -232,6 +232,27 @@ async def test_a_task_in_the_background_that_fails_ends_nothing_else(
             await client.dial(server.peer_id, server.addresses, PATIENCE)
 
 
+async def test_who_no_longer_waits_for_connections_is_told_of_none() -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "tcp") as server,
+        open_host(Identity.ephemeral(), (), "tcp") as client,
+        trio.open_nursery() as nursery,
+    ):
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+
+        async def look(done: trio.Event) -> None:
+            async with client.newcomers(server.peer_id):
+                pass
+            done.set()
+
+        for _ in range(20):  # as the order of the tasks is random
+            nursery.start_soon(look, done := trio.Event())
+            while not done.is_set():  # noqa: ASYNC110  others run whenever it lets them
+                for watcher in client.network.watchers:
+                    watcher(connection)
+                await trio.lowlevel.checkpoint()
+
+
 async def test_pings_come_back() -> None:
     """One after the other on one stream, for as long as the peer likes."""
     async with (

@@ -8,6 +8,7 @@ QUIC's client dials as ever; the server only sends packets that mean nothing, so
 """
 
 import errno
+import logging
 import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ PACKET = (
     16,
     64,
 )  # random bytes that open a NAT for QUIC; libp2p specs, relay/DCUtR, leaves their number open
+_log = logging.getLogger(__name__)
 _HOPELESS = (errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EINVAL, errno.EACCES)
 
 
@@ -106,6 +108,8 @@ class Hole:
                 await self._network.take_in(connection)
             except UpgradeError:
                 pass  # it was somebody else, or the other end did without this one
+            except Exception:  # noqa: BLE001  a task boundary
+                _log.exception("a dial of %s failed", address)
             finally:
                 done.set()
 
@@ -125,6 +129,8 @@ class Hole:
                 await self._network.take_in(connection)
         except (OSError, UpgradeError):
             pass  # it was somebody else, or nobody
+        except Exception:  # noqa: BLE001  a task boundary: the other dials go on
+            _log.exception("a dial of %s failed", address)
 
     async def _open(self, address: SockAddress) -> None:
         """Have our NAT let in the peer's packets."""

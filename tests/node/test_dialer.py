@@ -247,7 +247,7 @@ async def test_who_no_longer_waits_for_connections_is_told_of_none() -> None:
 
         for _ in range(20):  # as the order of the tasks is random
             nursery.start_soon(look, done := trio.Event())
-            while not done.is_set():  # noqa: ASYNC110  others run whenever it lets them
+            while not done.is_set():
                 for watcher in client.network.watchers:
                     watcher(connection)
                 await trio.lowlevel.checkpoint()

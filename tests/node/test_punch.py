@@ -191,6 +191,24 @@ async def test_a_refused_dial_is_repeated() -> None:
                 nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("transport", ["tcp", "quic"])
+async def test_a_dial_that_fails_unforeseen_ends_nothing_else(
+    transport: Transports, caplog: pytest.LogCaptureFixture
+) -> None:
+    if transport == "quic" and (reason := why_not()) is not None:
+        lack(reason)
+
+    def look(connection: MuxedConnection) -> None:
+        raise KeyError("unforeseen")
+
+    async with end(transport=transport) as one, end(transport=transport) as other:
+        one.host.watch(look)
+        _, _, ip, _, port, *_ = other.host.addresses[0].split("/")
+        hole = one.punching._hole(ID.from_base58(other.host.peer_id))
+        await hole.dial([Target("quic" if transport == "quic" else "tcp", (ip, int(port)))])
+        assert "unforeseen" in caplog.text
+
+
 async def refused(connection: MuxedConnection) -> bool:
     stream = await connection.open_tunnel(PROTOCOL)
     try:

@@ -6,6 +6,7 @@
 3. A point that doesn't answer is tried again after 0.5, 1, 2 … 10 seconds.
 """
 
+import logging
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ _WITHDRAWAL = 1.0  # seconds to withdraw when we stop
 _MAX_PAGES = 10  # of a namespace at a time; the rest comes with the next poll
 _MAX_CANDIDATES = 256  # that wait for whoever searches
 _MAX_TELLING = 4096  # bytes of our own addresses; half of what an envelope may have
+_log = logging.getLogger(__name__)
 _MAX_TOLD = 1000  # peers whose addresses a search remembers, so as to name them again only if they change
 
 
@@ -113,7 +115,8 @@ class _Presence:
             while True:
                 try:
                     await self._renew()
-                except (RequestError, Refusal):
+                except Exception as error:  # noqa: BLE001  a task boundary: it is tried again
+                    _note(error, self.point)
                     await trio.sleep(pause)
                     pause = min(2 * pause, _LAST_PAUSE)
                 else:
@@ -207,7 +210,8 @@ class _Search:
             try:
                 for topic in self.service.topics_to_search(time.time()):
                     await self._page(point, topic, cookies, told)
-            except RequestError:
+            except Exception as error:  # noqa: BLE001  a task boundary: it is tried again
+                _note(error, point)
                 await trio.sleep(pause)
                 pause = min(2 * pause, _LAST_PAUSE)
             else:
@@ -243,6 +247,12 @@ class _Search:
             self.found.send_nowait(Candidate(record.peer_id, addresses, "rendezvous"))
         except (trio.WouldBlock, trio.BrokenResourceError):
             told.pop(record.peer_id)  # the reader is hundreds of candidates behind, or gone
+
+
+def _note(error: Exception, point: Point) -> None:
+    """Log what is no way of a point to be away or to refuse."""
+    if not isinstance(error, RequestError | Refusal):
+        _log.error("a question to %s failed", point.peer_id, exc_info=error)
 
 
 def _worth_telling(point: Point, addresses: tuple[str, ...]) -> tuple[bytes, ...]:

@@ -6,6 +6,7 @@
 3. A relay that is lost, or that refuses, is tried again after 0.5, 1, 2 … 30 seconds, and another one meanwhile.
 """
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ TIMEOUT = 10.0  # seconds for a relay to be reached, and again to answer
 PING_INTERVAL = 3.0  # seconds between signs of life from a relay
 SILENCE = 3.0  # seconds without one, after which it is lost: a round trip and two retransmissions
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0  # seconds until a relay is tried again, doubling
+_log = logging.getLogger(__name__)
 _LEAST, _MOST = 10.0, 3600.0  # seconds until a renewal: clocks differ, and a relay may promise anything
 
 
@@ -165,6 +167,8 @@ class Reservations:
                         break
         except (RequestError, CircuitRefused):
             pass  # it is tried again, and another one meanwhile
+        except Exception:  # noqa: BLE001  a task boundary
+            _log.exception("a reservation at %s failed", peer_id)
         finally:
             relay.is_trying, relay.addresses = False, ()
             relay.again_at = trio.current_time() + relay.pause

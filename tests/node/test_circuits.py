@@ -18,6 +18,7 @@ from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, CircuitRefused, Limit
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.transport import circuits, handshakes, reservations
 from peertunnel.transport.circuits import relay_of
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.relay_server import RelayServer
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.stream import MuxedStream
@@ -149,6 +150,26 @@ async def test_a_relay_that_is_lost_is_reserved_at_again_when_it_returns() -> No
         await until(lambda: {relay_of(address) for address in provider.addresses} == {other.peer_id})
         async with relay(identity=identity, listen=listen):
             await until_reserved(provider, 2)
+
+
+async def test_a_reservation_that_fails_unforeseen_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    failures = [KeyError("unforeseen")]
+
+    async def introduce(connection: MuxedConnection) -> None:
+        if failures:
+            raise failures.pop()
+
+    async with (
+        relay() as (point, _),
+        open_host(Identity.ephemeral(), ()) as host,
+        trio.open_nursery() as nursery,
+    ):
+        host.introduce(introduce)
+        nursery.start_soon(host.reservations.run)
+        host.reservations.offer(point.peer_id, point.addresses)
+        await until_reserved(host)
+        assert "unforeseen" in caplog.text
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_relay_that_nobody_named_is_used_only_where_it_may_be() -> None:

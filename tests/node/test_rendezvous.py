@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -172,6 +173,31 @@ async def test_a_point_that_forgets_while_the_connection_stands_is_told_again(
         served.book = Book(b"new")
         await until(lambda: served.book.size == 2)
         assert served.answers["discover", "invalid_cookie"] == 1
+
+
+@pytest.mark.usefixtures("quick")
+async def test_what_fails_unforeseen_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_FIRST_PAUSE", 0.01)
+    failing, discover = {"search", "announcement"}, Point.discover
+
+    def fail_once(what: str) -> bool:
+        if what in failing:
+            failing.remove(what)
+            raise KeyError(what)
+        return True
+
+    async def ask(self: Point, *question: Any) -> Any:
+        fail_once("search")
+        return await discover(self, *question)
+
+    monkeypatch.setattr(Point, "discover", ask)
+    async with point() as (server, _), host() as provider, host() as consumer:
+        told = lambda: candidate(provider).addresses if fail_once("announcement") else ()
+        at = server.addresses
+        async with source(consumer, *at) as found, announced(provider, *at, addresses=told):
+            with trio.fail_after(PATIENCE), found.find(SERVICE) as candidates:
+                assert await candidates.receive() == candidate(provider)
+    assert not failing
 
 
 async def test_one_point_is_enough() -> None:

@@ -40,6 +40,7 @@ class _Candidate:
     distance: int
     state: _State = _State.KNOWN
     asked: float = 0.0  # when, in seconds
+    is_running: bool = False  # the request, which may go on when the peer counts as failed
     tries: int = 0
     tried: set[bytes] = field(default_factory=set)  # addresses
 
@@ -72,7 +73,7 @@ class Lookup:
         """Give the peers to be asked now; each is answered for by `receive` or `failed`."""
         chosen = self._next()
         for candidate in chosen:
-            candidate.state, candidate.asked = _State.WAITING, now
+            candidate.state, candidate.asked, candidate.is_running = _State.WAITING, now, True
             candidate.tries += 1
             candidate.tried.update(candidate.contact.addresses)
         self._asked += len(chosen)
@@ -80,12 +81,14 @@ class Lookup:
 
     def receive(self, peer_id: bytes, closer: Iterable[Contact]) -> None:
         """Take the answer of a peer that was asked: the peers that it knows to be closer."""
-        self._candidates[peer_id].state = _State.ANSWERED
+        candidate = self._candidates[peer_id]
+        candidate.state, candidate.is_running = _State.ANSWERED, False
         self._learn(list(closer)[:K])
 
     def failed(self, peer_id: bytes) -> None:
         """Note that a peer that was asked will not answer."""
         candidate = self._candidates[peer_id]
+        candidate.is_running = False
         if candidate.state is not _State.ANSWERED:
             candidate.state = _State.FAILED
             self._retry(candidate)
@@ -138,7 +141,12 @@ class Lookup:
             self._forget_farthest()
 
     def _retry(self, candidate: _Candidate) -> None:
-        """Give a peer that failed another chance at addresses that were told since."""
+        """Give a peer that failed another chance at addresses that were told since.
+
+        But not while it is being asked: whoever is only KNOWN may be forgotten, and an answer would find nobody.
+        """
+        if candidate.is_running:
+            return
         is_new = any(address not in candidate.tried for address in candidate.contact.addresses)
         if candidate.state is _State.FAILED and is_new and candidate.tries < MAX_TRIES:
             candidate.state = _State.KNOWN

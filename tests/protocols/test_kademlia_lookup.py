@@ -194,3 +194,24 @@ def test_a_peer_is_tried_at_ever_new_addresses_only_so_often() -> None:
         lookup.receive(peer(number).peer_id, [peer(1, bytes([number]))])
         tries += len(lookup.outgoing(0))
     assert tries == MAX_TRIES
+
+
+def test_who_is_still_being_asked_is_not_forgotten() -> None:
+    *near, far = nearest([peer(number) for number in range(MAX_KNOWN + K)], MAX_KNOWN + K)
+    lookup = Lookup(OWN, KEY, [far, *near[-2:]])
+    lookup.outgoing(0)
+    lookup.tick(LATE)
+    lookup.receive(near[-1].peer_id, [Contact(far.peer_id, (b"elsewhere",))])
+    lookup._learn(near)
+    lookup.failed(far.peer_id)
+    assert len(lookup._candidates) == MAX_KNOWN
+
+
+def test_who_was_late_is_asked_at_new_addresses_once_its_request_is_over() -> None:
+    lookup = Lookup(OWN, KEY, [peer(1), peer(2)])
+    lookup.outgoing(0)
+    lookup.tick(LATE)
+    lookup.receive(peer(2).peer_id, [peer(1, b"elsewhere")])
+    assert lookup.outgoing(LATE) == []
+    lookup.failed(peer(1).peer_id)
+    assert lookup.outgoing(LATE) == [peer(1, b"elsewhere", b"somewhere")]

@@ -105,6 +105,8 @@ class Membership:
                 await self._network.ask(contact, request)
             except RequestError as error:
                 _log.debug("%s", error)
+            except Exception:  # noqa: BLE001  a task boundary: one stranger's answer must not end the others'
+                _log.exception("a greeting failed")
 
         async with trio.open_nursery() as nursery:
             for contact in contacts:

@@ -92,6 +92,17 @@ class Network:
             The closest nodes that answered, twenty at most.
         """
         lookup = Lookup(self.own_id, request.key, self.table.closest(request.key))
+        try:
+            await self._walk(lookup, request, heard)
+        except Exception:  # noqa: BLE001  a task boundary: strangers' answers must not end more than a walk
+            _log.exception("a walk failed")
+        return lookup.closest()
+
+    async def find_node(self, key: bytes, heard: Heard = lambda _: False) -> list[Contact]:
+        """Walk to the nodes closest to a key."""
+        return await self.walk(Message(Type.FIND_NODE, key), heard)
+
+    async def _walk(self, lookup: Lookup, request: Message, heard: Heard) -> None:
         async with trio.open_nursery() as nursery:
             walk = _Walk(self, lookup, request, heard, nursery.cancel_scope)
             while not lookup.is_done:
@@ -102,11 +113,6 @@ class Network:
                     await news.wait()
                 lookup.tick(trio.current_time())
             nursery.cancel_scope.cancel()
-        return lookup.closest()
-
-    async def find_node(self, key: bytes, heard: Heard = lambda _: False) -> list[Contact]:
-        """Walk to the nodes closest to a key."""
-        return await self.walk(Message(Type.FIND_NODE, key), heard)
 
     async def _request(self, contact: Contact, request: Message) -> Message:
         if (peer_id := id_text(contact.peer_id)) is None:

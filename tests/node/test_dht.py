@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from peertunnel.discovery import Announcement, dht_publisher, dht_search
+from peertunnel.discovery import Announcement, dht_membership, dht_network, dht_publisher, dht_search
 from peertunnel.discovery.dht_contacts import address_bytes, id_bytes
 from peertunnel.identity import Identity
 from peertunnel.peers import RequestError
@@ -195,3 +195,22 @@ async def test_what_we_hold_ourselves_is_withdrawn() -> None:
             await until(lambda: len(node.dht._providers) == 2)
             nursery.cancel_scope.cancel()
         assert len(node.dht._providers) == 0
+
+
+async def test_an_answer_that_nobody_foresaw_ends_nothing_but_a_greeting_or_a_walk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dht_membership, "_FIRST_PAUSE", 0.02)
+    answers = 0
+
+    def decode_later(data: bytes) -> Message:
+        nonlocal answers
+        answers += 1
+        if answers in {1, 3}:  # the first greeting, and the walk that follows the second
+            raise KeyError
+        return decode(data)
+
+    monkeypatch.setattr(dht_network, "decode", decode_later)
+    async with peer() as node, peer(node.address, server=False) as client:
+        await until(lambda: answers > 3)
+        assert client.dht.size == 1

@@ -10,7 +10,7 @@ import trio
 from peertunnel.auth import Authenticator
 from peertunnel.config import Transports, Ways
 from peertunnel.credentials import Credentials
-from peertunnel.discovery import Announcement, Source
+from peertunnel.discovery import Announcement, Source, contain
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
@@ -88,11 +88,17 @@ class Node:
     """A running node; see `open_node`."""
 
     def __init__(
-        self, host: Host, sources: tuple[Source, ...], options: NodeOptions, reach: Reach | None = None
+        self,
+        host: Host,
+        sources: tuple[Source, ...],
+        options: NodeOptions,
+        reach: Reach | None = None,
+        emit: Emit = lambda event: None,
     ) -> None:
         self.host = host
         self.reach = reach or Reach(host)
         self.sources = sources
+        self._emit = emit
         self._ways = options.ways
         self._relays = options.relays
         self._known = options.known
@@ -138,7 +144,7 @@ class Node:
         )
         async with trio.open_nursery() as nursery:
             for source in self.sources:
-                nursery.start_soon(source.announce, announcement)
+                nursery.start_soon(contain, source, self._emit, source.announce, announcement)
 
     # -- for consumers --------------------------------------------------------------------------------------------
 
@@ -234,7 +240,7 @@ async def open_node(options: NodeOptions, emit: Emit = lambda event: None) -> As
 
     Args:
         options: how.
-        emit: takes PunchFailed.
+        emit: takes PunchFailed, and Warned when a source has failed.
 
     Raises:
         HostError: an address cannot be listened on.
@@ -262,8 +268,8 @@ async def open_node(options: NodeOptions, emit: Emit = lambda event: None) -> As
         )
         await nursery.start(reach.run)
         for source in running:
-            nursery.start_soon(source.run)
+            nursery.start_soon(contain, source, emit, source.run)
         try:
-            yield Node(host, (*sources, *running), options, reach)
+            yield Node(host, (*sources, *running), options, reach, emit)
         finally:
             nursery.cancel_scope.cancel()

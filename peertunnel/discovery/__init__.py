@@ -1,12 +1,16 @@
 """Ways to announce a service and to find the peers that may provide it."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
+from peertunnel.events import Emit, Warned
 from peertunnel.protocols.service import Service
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,11 @@ class Announcement:
 class Source(Protocol):
     """One way to announce and to find; none of them fails for want of a network, they go on trying."""
 
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        ...
+
     async def announce(self, announcement: Announcement) -> None:
         """Announce until cancelled, and withdraw then."""
 
@@ -47,3 +56,18 @@ class Source(Protocol):
         will never name another one.
         """
         ...
+
+
+async def contain(source: Source, emit: Emit, work: Callable[..., Awaitable[None]], *details: object) -> None:
+    """Do a source's work, whose failure is logged and told, and ends nothing else.
+
+    Args:
+        source: whose work it is.
+        emit: takes the warning.
+        work: what to do, with `details`.
+    """
+    try:
+        await work(*details)
+    except Exception:  # noqa: BLE001  a task boundary: tunnels run beside it, and other sources
+        _log.exception("%s failed", source.name)
+        emit(Warned(f"Meeting peers by {source.name} has failed, and the node goes on without it."))

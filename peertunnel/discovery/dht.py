@@ -40,6 +40,8 @@ class Dht:
         is_server: the same.
     """
 
+    name = "the DHT"
+
     def __init__(
         self, peers: Peers, bootstrap: tuple[str, ...], *, prefix: str = "/ipfs", server: bool = False
     ) -> None:

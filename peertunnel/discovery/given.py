@@ -9,6 +9,8 @@ from peertunnel.protocols.service import Service
 class Given:
     """Names the service's own addresses, once."""
 
+    name = "the addresses that were given"
+
     async def announce(self, announcement: Announcement) -> None:
         """Do nothing until cancelled: who was given our addresses knows them."""
         await trio.sleep_forever()

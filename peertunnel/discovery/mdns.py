@@ -91,6 +91,8 @@ class _Search:
 class Mdns:
     """The mDNS source. Its run() goes into a nursery, beside whatever announces and finds."""
 
+    name = "mDNS"
+
     def __init__(
         self,
         interfaces: Callable[[], tuple[InterfaceAddress, ...]] = interface_addresses,

@@ -49,6 +49,8 @@ class Rendezvous:
         AddressError: a multiaddr names no peer.
     """
 
+    name = "rendezvous points"
+
     def __init__(self, peers: Peers, points: tuple[str, ...]) -> None:
         self._peers = peers
         places: defaultdict[str, list[str]] = defaultdict(list)

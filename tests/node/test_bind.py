@@ -268,6 +268,8 @@ async def test_what_one_source_tells_does_not_displace_what_another_told() -> No
     """A provider whose multicast announces an address that is out of reach is still dialled where the user said."""
 
     class Misleading:
+        name = "a liar"
+
         async def announce(self, announcement: Announcement) -> None:
             await trio.sleep_forever()
 

@@ -35,6 +35,8 @@ SERVICE = Service("service", ROOT)
 class Board:
     """A source that everybody shares: what is announced under a topic is found under it."""
 
+    name = "the board"
+
     def __init__(self) -> None:
         self.posted: dict[bytes, list[Candidate]] = {}
         self._readers: list[tuple[Service, trio.MemorySendChannel[Candidate]]] = []

@@ -14,6 +14,7 @@ from peertunnel.protocols.peerid import peer_id_of
 from peertunnel.protocols.protobuf import decode_message, encode_message
 
 MAX_RSA_BITS = 8192  # go-libp2p's limit: larger keys only cost time
+MAX_RSA_EXPONENT = 2**31 - 1  # Go's limit: 65537 is usual, and one as long as the key costs 50 times as much
 
 _INLINE_KEY = 42  # bytes; a key that is no longer stands in the peer id itself (libp2p specs, peer-ids)
 _RSA, _ED25519, _SECP256K1, _ECDSA = range(4)  # KeyType of libp2p specs, peer-ids
@@ -60,11 +61,15 @@ class PublicKey:
                 public = load_der_public_key(self.encoded)
             else:
                 raise RemoteProtocolError(f"keys of type {self.kind} are unknown")
-            if isinstance(public, rsa.RSAPublicKey) and self.kind == _RSA and public.key_size <= MAX_RSA_BITS:
+            if isinstance(public, rsa.RSAPublicKey) and self.kind == _RSA and _is_cheap(public):
                 public.verify(signature, data, padding.PKCS1v15(), SHA256())
             elif isinstance(public, ec.EllipticCurvePublicKey) and self.kind != _RSA:
                 public.verify(signature, data, ec.ECDSA(SHA256()))
             else:
-                raise RemoteProtocolError("a public key is of another type than it says")
+                raise RemoteProtocolError("a public key is of another type than it says, or too large")
         except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError) as error:
             raise RemoteProtocolError("a signature is wrong") from error
+
+
+def _is_cheap(key: rsa.RSAPublicKey) -> bool:
+    return key.key_size <= MAX_RSA_BITS and key.public_numbers().e <= MAX_RSA_EXPONENT

@@ -53,6 +53,7 @@ class Network:
             RequestError: no answer, or not to this request.
         """
         asked = trio.current_time()
+        contact = self._with_known_addresses(contact)
         try:
             answer = await self._request(contact, request)
         except RequestError:
@@ -74,7 +75,7 @@ class Network:
         """Tell one node something that has no answer; return whether it took it."""
         if (peer_id := id_text(contact.peer_id)) is None:
             return False
-        addresses = address_texts(contact, peer_id)
+        addresses = address_texts(self._with_known_addresses(contact), peer_id)
         try:
             await self._peers.tell(peer_id, addresses, self.protocol, encode(message), within=TIMEOUT)
         except RequestError as error:
@@ -113,6 +114,11 @@ class Network:
                     await news.wait()
                 lookup.tick(trio.current_time())
             nursery.cancel_scope.cancel()
+
+    def _with_known_addresses(self, contact: Contact) -> Contact:
+        """Put the addresses at which a peer has answered before in front, lest whoever tells false ones hide it."""
+        known = self.table.addresses(contact.peer_id)
+        return replace(contact, addresses=tuple(dict.fromkeys(known + contact.addresses)))
 
     async def _request(self, contact: Contact, request: Message) -> Message:
         if (peer_id := id_text(contact.peer_id)) is None:

@@ -52,6 +52,10 @@ class Table:
         """Give all peers."""
         return (entry.contact for entry in self._entries())
 
+    def addresses(self, peer_id: bytes) -> tuple[bytes, ...]:
+        """Give the addresses of a peer that is known, none for another."""
+        return () if (entry := self._entry(peer_id)) is None else entry.contact.addresses
+
     def answered(self, contact: Contact, groups: Iterable[str], now: float) -> bool:
         """Note that a peer has answered, and enter it if there is room.
 

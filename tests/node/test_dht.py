@@ -1,13 +1,17 @@
 """The DHT among our own hosts: found in either order, at new addresses, past the dead and past liars."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 
 from peertunnel.discovery import Announcement, dht_membership, dht_network, dht_publisher, dht_search
 from peertunnel.discovery.dht_contacts import address_bytes, id_bytes
+from peertunnel.host import open_host
 from peertunnel.identity import Identity
 from peertunnel.peers import RequestError
-from peertunnel.protocols.kademlia.messages import Contact, Message, Type, decode, encode
+from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, Contact, Message, Type, decode, encode
 from peertunnel.protocols.service import Service
 from peertunnel.protocols.topic import dht_key
 from tests.node.dht import HERE, PATIENCE, PREFIX, Peer, network, peer, until
@@ -214,3 +218,25 @@ async def test_an_answer_that_nobody_foresaw_ends_nothing_but_a_greeting_or_a_wa
     async with peer() as node, peer(node.address, server=False) as client:
         await until(lambda: answers > 3)
         assert client.dht.size == 1
+
+
+@asynccontextmanager
+async def lied_to() -> AsyncIterator[tuple[dht_network.Network, Contact]]:
+    """Know a node, and give it as somebody tells of it who wants it forgotten."""
+    false = address_bytes(f"/ip4/127.0.0.1/tcp/{port + 1}" for port in range(MAX_ADDRESSES))
+    async with peer() as node, open_host(Identity.ephemeral(), ()) as host:
+        asking, node_id = dht_network.Network(host, PROTOCOL), id_bytes(node.host.peer_id)
+        asking.answered(Contact(node_id, address_bytes([node.address])))
+        yield asking, Contact(node_id, false)
+
+
+async def test_false_addresses_of_a_node_that_is_known_do_not_hide_it() -> None:
+    async with lied_to() as (asking, told):
+        right = asking.table.addresses(told.peer_id)
+        await asking.ask(told, Message(Type.FIND_NODE, b"key"))
+        assert asking.table.addresses(told.peer_id)[:1] == right
+
+
+async def test_nor_do_they_keep_a_record_from_it() -> None:
+    async with lied_to() as (asking, told):
+        assert await asking.tell(told, Message(Type.ADD_PROVIDER, b"key"))

@@ -4,6 +4,7 @@ import trio
 
 from peertunnel import sockets
 from peertunnel.access import Access
+from peertunnel.boundary import contained
 from peertunnel.bridge import Tunnels
 from peertunnel.endpoints import Endpoint
 from peertunnel.errors import TargetError
@@ -96,7 +97,7 @@ class _Provider:
             if (sock := sockets.dial_at_once(self._target)) is not None:
                 self.tunnels.start(stream, sock, self._target_name)
             else:
-                nursery.start_soon(self._provide, stream)
+                nursery.start_soon(contained, self._provide, stream)
                 self._node.host.reactor.yield_soon()
             self._note(stream.muxed_conn)
 

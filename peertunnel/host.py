@@ -15,6 +15,7 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from peertunnel import __version__
+from peertunnel.boundary import contained
 from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
 from peertunnel.multiaddrs import address_texts, readable
@@ -102,13 +103,7 @@ class Host:
 
     def start_soon(self, work: Callable[..., Awaitable[object]], *details: object) -> None:
         """Run something in the background until the host ends; its failure is logged, and ends nothing else."""
-        self.nursery.start_soon(self._run, work, *details, name=work)
-
-    async def _run(self, work: Callable[..., Awaitable[object]], *details: object) -> None:
-        try:
-            await work(*details)
-        except Exception:  # noqa: BLE001  a task boundary: peers drive what happens in here
-            _log.exception("%r failed", work)
+        self.nursery.start_soon(contained, work, *details, name=work)
 
     # -- where we are ---------------------------------------------------------------------------------------------
 

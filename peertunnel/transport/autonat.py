@@ -11,6 +11,7 @@ import trio
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
 
+from peertunnel.boundary import contained
 from peertunnel.peers import RequestError
 from peertunnel.protocols.autonat import v1
 from peertunnel.protocols.autonat.exchange import Client
@@ -90,7 +91,7 @@ class DialBacks:
             stream.abort()
             return
         self._streams += 1
-        self._nursery.start_soon(self._hear, stream)
+        self._nursery.start_soon(contained, self._hear, stream)
 
     async def _hear(self, stream: MuxedStream) -> None:
         try:

@@ -12,6 +12,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel.boundary import contained
 from peertunnel.interfaces import interface_addresses
 from peertunnel.peers import RequestError
 from peertunnel.protocols.autonat import v1
@@ -156,7 +157,7 @@ class OwnReachability:
         has_room = len(self._servers) < MAX_SERVERS or peer_id in self._preferred
         is_idle = self._looks.available_tokens > 0 or peer_id in self._preferred
         if self._nursery and is_candidate and peer_id not in self._servers and has_room and is_idle:
-            self._nursery.start_soon(self._look, connection)
+            self._nursery.start_soon(contained, self._look, connection)
 
     async def _look(self, connection: MuxedConnection) -> None:
         """Have a peer tell whether it is a server; one that tells nothing was too busy, perhaps, and is asked again."""

@@ -10,6 +10,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel.boundary import contained
 from peertunnel.budget import place_of
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import DialError, Transport, dial
@@ -146,7 +147,7 @@ class Network:
 
     def _run(self, work: Callable[..., Awaitable[None]], *details: object) -> None:
         assert self._nursery is not None
-        self._nursery.start_soon(work, *details)
+        self._nursery.start_soon(contained, work, *details, name=work)
 
     async def _serve(self, connection: MuxedConnection) -> None:
         """Run a connection, and keep it for as long as it lives."""

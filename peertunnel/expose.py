@@ -126,6 +126,9 @@ class _Provider:
             stream.abort()
             self._emit(ErrorOccurred.of(error))
             return
+        except BaseException:
+            stream.abort()  # or the other side would wait for ever
+            raise
         self.tunnels.start(stream, sock, self._target_name)
 
     def _note(self, connection: MuxedConnection) -> None:

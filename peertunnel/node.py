@@ -156,20 +156,19 @@ class Node:
         Args:
             emit: takes a warning when a provider has another key than the one that is known.
             on_refused: called whenever a peer answered and did not prove itself, refused us, or has another key.
+
+        Raises:
+            StoreError: the keys that are known can't be read or written, and nothing runs yet.
         """
         met = trio.Event()
-        chosen: list[MuxedConnection] = []
+        outcome: list[MuxedConnection | StoreError] = []
 
         def take(connection: MuxedConnection) -> None:
-            if met.is_set():
-                self.host.start_soon(connection.close)
-            elif (refusal := self._refusal(service, str(connection.peer_id), emit)) is None:
-                chosen.append(connection)
+            if not met.is_set():
+                outcome.append(self._accepted(service, connection, emit, on_refused))
                 met.set()
             else:
                 self.host.start_soon(connection.close)
-                on_refused(refusal)  # the meeting tells only of those that we have called
-                raise refusal
 
         prover: Prover = NoProof(take)
         async with trio.open_nursery() as nursery:
@@ -186,7 +185,9 @@ class Node:
             finally:
                 self.host.stop_serving(AUTH)
             nursery.cancel_scope.cancel()
-        return chosen[0]
+        if isinstance(outcome[0], StoreError):
+            raise outcome[0]
+        return outcome[0]
 
     async def prove(self, service: Service, connection: MuxedConnection) -> None:
         """Have a provider that we have met prove itself on another connection.
@@ -198,6 +199,21 @@ class Node:
         if service.root is not None:
             prover = Authenticator(self.host, Role.CONSUMER, service.root, on_proven=lambda connection: None)
             await prover.prove(connection)
+
+    def _accepted(
+        self, service: Service, connection: MuxedConnection, emit: Emit, on_refused: Callable[[Refused], None]
+    ) -> MuxedConnection | StoreError:
+        """Return a connection to a peer that is our provider, or why we can't know; raises Refused for another one."""
+        try:
+            refusal = self._refusal(service, str(connection.peer_id), emit)
+        except StoreError as error:
+            self.host.start_soon(connection.close)
+            return error  # raised in the background, where we are called, it would only be logged
+        if refusal is None:
+            return connection
+        self.host.start_soon(connection.close)
+        on_refused(refusal)  # the meeting tells only of those that we have called
+        raise refusal
 
     def _refusal(self, service: Service, peer_id: str, emit: Emit) -> Refused | None:
         """Say why a peer is no provider: it has not the key that was given, or that we know; a first one is remembered."""

@@ -5,7 +5,8 @@ import sys
 import click
 import trio
 
-from peertunnel.events import Emit, Warned
+from peertunnel.errors import StoreError
+from peertunnel.events import Emit, ErrorOccurred, Warned
 from peertunnel.known import KnownPeers, Verdict
 from peertunnel.protocols.service import Service
 from peertunnel.store import home
@@ -26,6 +27,7 @@ class Owner:
         self._emit = emit
         self._accepted = KnownPeers(home() / "accepted_peers")
         self._refused: set[str] = set()
+        self._complaint = ""  # about the file, so as to make it once
         self._turn = trio.Lock()
 
     async def ask(self, peer_id: str) -> bool:
@@ -34,23 +36,33 @@ class Owner:
         if label is None or peer_id in self._refused:
             return False
         async with self._turn:
-            if self._accepted.check(label, peer_id) is Verdict.SAME:
-                return True
-            if peer_id in self._refused:
+            try:
+                return await self._decide(label, peer_id)
+            except StoreError as error:  # the peer set this off, and only the owner can mend it
+                if error.message != self._complaint:
+                    self._complaint = error.message
+                    self._emit(ErrorOccurred.of(error))
                 return False
-            question = f"Peer {peer_id} knows the id of {self._service.name}. Let it in? [y/N] "
-            answer: str | None = None
-            with trio.move_on_after(ANSWER_TIME):
-                click.echo(question, err=True, nl=False)
-                answer = await _read_line()
-            if answer is None:
-                self._emit(Warned(f"Nobody answered for peer {peer_id}: it was not let in."))
-                return False
-            if answer.strip().lower() not in ("y", "yes"):
-                self._refused.add(peer_id)
-                return False
-            self._accepted.remember(label, peer_id)
+
+    async def _decide(self, label: str, peer_id: str) -> bool:
+        """Look the peer up, or ask; raises StoreError."""
+        if self._accepted.check(label, peer_id) is Verdict.SAME:
             return True
+        if peer_id in self._refused:
+            return False
+        question = f"Peer {peer_id} knows the id of {self._service.name}. Let it in? [y/N] "
+        answer: str | None = None
+        with trio.move_on_after(ANSWER_TIME):
+            click.echo(question, err=True, nl=False)
+            answer = await _read_line()
+        if answer is None:
+            self._emit(Warned(f"Nobody answered for peer {peer_id}: it was not let in."))
+            return False
+        if answer.strip().lower() not in ("y", "yes"):
+            self._refused.add(peer_id)
+            return False
+        self._accepted.remember(label, peer_id)
+        return True
 
 
 async def _read_line() -> str:

@@ -28,9 +28,11 @@ def report(error: BaseException, flags: Flags) -> int:
     told = min((_as_ours(leaf) for leaf in _leaves(error)), key=_rank)
     if isinstance(told, NotFound) and not _has_network():
         told = NoNetwork()
-    if isinstance(told, OutputError):
-        flags = replace(flags, json=False)  # what stdout has not taken can be told on stderr alone
-    reader(flags)(ErrorOccurred.of(told))
+    event, in_words = ErrorOccurred.of(told), reader(replace(flags, json=False))
+    try:
+        (in_words if isinstance(told, OutputError) else reader(flags))(event)
+    except OutputError:  # what stdout does not take can be told on stderr alone
+        in_words(event)
     finish()
     return told.exit_code
 

@@ -15,10 +15,8 @@ from peertunnel.errors import StoreError
 from peertunnel.events import Emit, Event, Events, Offered, Ready, Shared
 
 Say = Callable[[str], None]
-_GONE = (
-    errno.EPIPE,
-    errno.EIO,
-)  # what writing gives when the reader of a pipe, or a terminal, is there no more
+# What writing gives when the reader of a pipe, or a terminal, is there no more.
+_GONE = (errno.EPIPE, errno.EIO)
 
 
 class OutputError(StoreError):

@@ -103,9 +103,9 @@ class Session:
 
         counters, pages = Counters(), await sockets.listen(place)
         self.emit.subscribe(counters)
-        for page in pages:
-            self.emit(Listening(sockets.local_name(page)))
         try:
+            for page in pages:
+                self.emit(Listening(sockets.local_name(page)))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(counters.metrics().serve, pages)
                 yield

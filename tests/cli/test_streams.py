@@ -73,3 +73,9 @@ def test_a_full_disk(command: str, tmp_path: Path) -> None:
         )
     told = r"(?s)(warning: .*)?error: Can't write( the output)?: no space left on device\.\n hint: .*\n"
     assert ended.returncode == 1 and re.fullmatch(told, ended.stderr), ended.stderr
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no disk that is always full")
+def test_an_error_that_stdout_does_not_take_is_told_on_stderr(tmp_path: Path) -> None:
+    ended = run_in_shell(tmp_path, "tcp --json", ">/dev/full")
+    assert (ended.returncode, ended.stderr.partition("\n")[0]) == (2, "error: Say what to offer, once.")

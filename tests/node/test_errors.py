@@ -15,6 +15,7 @@ CODES = {
     "ConfigError": 2,
     "NotFound": 3,
     "Refused": 4,
+    "AnotherKey": 4,
     "LocalPortError": 5,
     "TargetError": 6,
     "Interrupted": 130,

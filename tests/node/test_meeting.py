@@ -10,10 +10,11 @@ import pytest
 import trio
 
 from peertunnel.access import Access
+from peertunnel.cli.asking import Owner
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.endpoints import TcpEndpoint
-from peertunnel.errors import Refused
-from peertunnel.events import Ready, Warned
+from peertunnel.errors import Refused, StoreError
+from peertunnel.events import ErrorOccurred, Ready, Warned
 from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -270,6 +271,43 @@ async def test_keys_that_cannot_be_read_any_more_do_not_end_a_node_that_runs(tmp
             with trio.fail_after(PATIENCE):
                 await refused.wait()
             nursery.cancel_scope.cancel()
+
+
+async def test_keys_that_cannot_be_read_end_a_search_in_which_nothing_runs_yet(tmp_path: Path) -> None:
+    path = tmp_path / "known_peers"
+    path.write_text("garbage\n")
+    path.chmod(0o600)
+    board = Board()
+    async with node_on(board, known=KnownPeers(path)) as here, provider_on(board):
+        with trio.fail_after(PATIENCE), pytest.raises(StoreError, match="line 1"):
+            await here.meet(SERVICE, Log(), lambda refusal: None)
+
+
+async def test_an_owner_who_cannot_be_asked_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PT_HOME", str(tmp_path))
+    (tmp_path / "accepted_peers").write_text("garbage\n")
+    board, log, refused = Board(), Log(), trio.Event()
+    async with (
+        node_on(board) as here,
+        target(echo) as port,
+        node_on(board) as there,
+        trio.open_nursery() as nursery,
+    ):
+        access = Access(ask=Owner(SERVICE, log).ask)
+
+        async def provide() -> None:
+            await expose(
+                there, SERVICE, TcpEndpoint(None, port), log, access=access, grace=0, stop=trio.Event()
+            )
+
+        nursery.start_soon(provide)
+        nursery.start_soon(here.meet, SERVICE, Log(), lambda refusal: refused.set())
+        with trio.fail_after(PATIENCE):
+            await refused.wait()
+        assert "accepted_peers" in (await log.wait(ErrorOccurred))[0].message
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_refusal_is_told() -> None:

@@ -1,10 +1,13 @@
 """A tunnel carries bytes as TCP would: both ways, to the end, and never short without a reset."""
 
 import hashlib
+import socket
 
 import pytest
 import trio
 
+from peertunnel import sockets
+from peertunnel.endpoints import Endpoint
 from peertunnel.events import ErrorOccurred, PathChanged, TunnelClosed, TunnelOpened
 from tests.node.pair import PATIENCE, echo, pair, receive_all, reset, target, until
 
@@ -127,6 +130,18 @@ async def test_a_refused_target_resets_the_client_and_is_reported_on_both_ends()
             assert error.code == 6
             (closed,) = await tunnel.consumer_log.wait(TunnelClosed)
             assert closed.reason == "reset by the peer"
+
+
+async def test_what_fails_unforeseen_at_a_target_resets_its_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(endpoint: Endpoint, seconds: float) -> socket.socket:
+        raise RuntimeError("on purpose")
+
+    async with target(echo) as port, pair(port) as tunnel:
+        monkeypatch.setattr(sockets, "dial_at_once", lambda endpoint: None)
+        monkeypatch.setattr(sockets, "dial", fail)
+        client = await tunnel.connect()
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(PATIENCE):
+            await receive_all(client)
 
 
 async def test_a_slow_reader_stalls_only_its_own_tunnel() -> None:

@@ -7,6 +7,7 @@ from functools import partial
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.config import Config, Transports
 from peertunnel.discovery.dht import Dht
 from peertunnel.doctor import judgements
@@ -266,5 +267,5 @@ class Examination:
 
 async def _until(deadline: float, work: Callable[[], Awaitable[None]], done: trio.Event) -> None:
     with trio.move_on_at(deadline):
-        await work()
+        await contained(work)
     done.set()

@@ -72,7 +72,7 @@ class Server:
 
 def _ip_of(place: str) -> IPAddress | None:
     """Return the IP address that a multiaddr begins with, None for a name."""
-    _, kind, host, *_ = place.split("/")
+    _, kind, host, *_ = [*place.split("/"), ""]  # some have one part only
     return ipaddress.ip_address(host) if kind in ("ip4", "ip6") else None
 
 

@@ -5,6 +5,7 @@ which finds routers by multicast.
 """
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ def default_gateways(
     Raises:
         OSError: we can't look, since there are no descriptors left, say.
     """
-    if not _ROUTES.exists():
+    if not os.access(_ROUTES, os.R_OK):  # another system, or one that tells nobody, as Android
         own = _own_address(_ELSEWHERE)
         return () if own is None else (Gateway(None, own),)
     found: list[Gateway] = []
@@ -57,7 +58,7 @@ def default_gateways(
 def _lines(path: Path) -> list[list[str]]:
     try:
         return [line.split() for line in path.read_text().splitlines()]
-    except FileNotFoundError:  # there is no IPv6
+    except (FileNotFoundError, PermissionError):  # there is no IPv6, or nobody is told of it
         return []
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.changes import watch_network
 from peertunnel.interfaces import IPAddress
 from peertunnel.portmap.announcements import listen
@@ -69,7 +70,6 @@ class PortMapper:
             nursery.start_soon(watch_network, self._ask_again)
             while True:
                 self._look(nursery)
-                self._looked.set()
                 await trio.sleep(_LOOK)
 
     def _look(self, nursery: trio.Nursery) -> None:
@@ -90,6 +90,7 @@ class PortMapper:
             scope = trio.CancelScope()
             self._keepers[gateway] = keeper, scope
             nursery.start_soon(_run, keeper, scope)
+        self._looked.set()
 
     async def _listen(self) -> None:
         try:
@@ -110,4 +111,6 @@ class PortMapper:
 
 async def _run(keeper: Keeper, scope: trio.CancelScope) -> None:
     with scope:
-        await keeper.run()
+        while True:
+            await contained(keeper.run)  # routers drive what happens in it
+            await trio.sleep(_LOOK)

@@ -165,6 +165,7 @@ async def _fetch(
                     data += part
                     if len(data) > MAX_XML:
                         raise NoAnswer("the router says too much")
-    except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as error:
+    # A ValueError is what the library makes of a redirection to a name that is none.
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, trio.TooSlowError) as error:
         raise NoAnswer(str(error) or type(error).__name__) from error
     return bytes(data)

@@ -9,6 +9,7 @@ from peertunnel.doctor import judgements
 from peertunnel.doctor.behaviour import Filtering, Mapping, filtering, mapping
 from peertunnel.doctor.facts import Datagrams, Facts, Relay, Sighting, sighting
 from peertunnel.doctor.outlook import outlook
+from peertunnel.doctor.servers import Server
 from peertunnel.portmap import Listener, Status
 from peertunnel.portmap.router import Mapping as PortMapping
 from peertunnel.portmap.search import NOBODY
@@ -35,6 +36,11 @@ def seen(*observers_and_ports: tuple[str, str]) -> list[Sighting]:
 
 ONE_PORT = seen(("1.2.3.1", "1.2.4.1 7"), ("1.2.3.2", "1.2.4.1 7"))
 TWO_PORTS = seen(("1.2.3.1", "1.2.4.1 7"), ("1.2.3.2", "1.2.4.1 8"))
+
+
+def test_servers_may_tell_addresses_of_one_part() -> None:
+    server = Server(PEER, ("/quic-v1", "/ip6/2620:4f:8000:1::2/udp/1/quic-v1"))
+    assert server.has_ip6 and server.by_udp == list(server.places)
 
 
 @pytest.mark.parametrize(

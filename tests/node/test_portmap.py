@@ -82,6 +82,7 @@ async def test_a_router_that_refuses_says_why() -> None:
         http("<root/>"),
         b"\0\1\2\3",
         b"HTTP/1.1 302 Found\r\nLocation: http://127.0.77.9/\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://xn--a/\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 \xff\r\nContent-\xff: -1\r\n\r\n",
     ],
 )

@@ -175,12 +175,13 @@ class _Reader:
                 if at >= limit:
                     raise RemoteProtocolError("a compressed mDNS name points forward")
                 limit = at
-                continue
-            if length > _MAX_LABEL:
+                size += 2  # as if it were a label: chains of pointers cost time, and nobody needs them
+            elif length > _MAX_LABEL:
                 raise RemoteProtocolError("an mDNS name has a label of an unknown kind")
-            labels.append(self._peek(at + 1, length).lower())
-            at += 1 + length
-            size += 1 + length
+            else:
+                labels.append(self._peek(at + 1, length).lower())
+                at += 1 + length
+                size += 1 + length
             if size > MAX_NAME:
                 raise RemoteProtocolError(f"an mDNS name has at most {MAX_NAME} bytes")
         self._at = back or at + 1

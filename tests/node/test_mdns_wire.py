@@ -158,6 +158,15 @@ def test_pointers_cannot_go_in_circles() -> None:
         decode(data)
 
 
+def test_chains_of_pointers_are_short() -> None:
+    """Each is read in a moment, but a message holds thousands, and each of its names may lead through all of them."""
+    at, links = len(header()) + 11, 200  # behind the header of a record without a name
+    chain = b"\x00" + b"".join(struct.pack("!H", 0xC000 | max(at, at + 2 * n - 1)) for n in range(links))
+    last = struct.pack("!H", 0xC000 | at + 2 * links - 1)
+    with pytest.raises(RemoteProtocolError, match="at most"):
+        decode(header(answers=2) + record(b"\x00", 99, chain) + record(last, 16, b""))
+
+
 def test_unknown_records_are_passed_over() -> None:
     data = header(answers=2) + record(SERVICE_BYTES, 99, b"abc") + record(b"\xc0\x0c", 16, b"\x01a")
     assert decode(data).texts == (Text(SERVICE, (b"a",), 120),)

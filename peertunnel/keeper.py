@@ -28,6 +28,9 @@ RENEWAL = 20.0  # seconds before the end of a circuit at which the next one is o
 SILENCE = 2.0  # seconds for the provider to answer a ping: a round trip and two retransmissions
 CHECK_INTERVAL = 1.0  # seconds from a check to the next
 _LOOK = 0.5  # seconds between looks at what is left of a circuit
+_LAST_RENEWAL_PAUSE = (
+    5.0  # seconds in the end until the next, where a new circuit is refused, or as short as the last
+)
 
 
 class Keeper:
@@ -104,8 +107,10 @@ class Keeper:
     async def _prove(self, paths: Paths, connection: MuxedConnection) -> None:
         try:
             await self._node.prove(self._service, connection)
-        except (NotFound, Refused):
-            return  # it was lost, or the provider has changed its mind; what stands goes on
+        except (NotFound, Refused):  # it was lost, or the provider has changed its mind; what stands goes on
+            if connection.way.kind == "relayed":
+                await connection.close()  # nobody else needs it
+            return
         paths.add(connection)
 
     async def _try_directly(self, paths: Paths) -> None:
@@ -127,17 +132,20 @@ class Keeper:
 
     async def _renew(self, paths: Paths) -> None:
         """Have another circuit ready before a relay cuts the one in use, until cancelled."""
+        pause = _LOOK
         while True:
-            await trio.sleep(_LOOK)
+            await trio.sleep(pause)
             best = paths.best
             limit = None if best is None else best.way.limit
-            if best is not None and limit is not None and limit.is_nearly_over(trio.current_time(), RENEWAL):
-                address = f"{best.get_transport_addresses()[0]}/p2p/{best.peer_id}"
-                try:
-                    connection = await self._node.host.dial(str(best.peer_id), [address], DIAL_TIMEOUT)
-                except NotFound:
-                    continue
-                await self._prove(paths, connection)
+            if best is None or limit is None or not limit.is_nearly_over(trio.current_time(), RENEWAL):
+                pause = _LOOK
+                continue
+            pause = min(2 * pause, _LAST_RENEWAL_PAUSE)
+            address = f"{best.get_transport_addresses()[0]}/p2p/{best.peer_id}"
+            try:
+                await self._node.host.dial(str(best.peer_id), [address], DIAL_TIMEOUT)  # _join hears of it
+            except NotFound:
+                continue
 
     async def _check(self, paths: Paths) -> None:
         """See to it that a provider which has fallen silent is sought, until cancelled."""

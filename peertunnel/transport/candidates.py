@@ -81,6 +81,8 @@ def place_at(text: str) -> bytes | None:
     match place.split("/"):
         case ["", "ip4" | "ip6", host, "tcp", port] | ["", "ip4" | "ip6", host, "udp", port, "quic-v1"]:
             ip = ipaddress.ip_address(host)
+            if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
+                return None  # nobody means that, and it may be this machine's own
             if port != "0" and not (ip.is_link_local or ip.is_multicast or ip.is_unspecified):
                 return bytes(Multiaddr(place).to_bytes())
     return None

@@ -76,4 +76,5 @@ def _first(address: bytes) -> tuple[int, ipaddress.IPv4Address | ipaddress.IPv6A
     value = address[offset : offset + _SIZES.get(number, 0)]
     if not value or len(value) != _SIZES[number]:
         return number, None
-    return number, ipaddress.ip_address(value)
+    ip = ipaddress.ip_address(value)
+    return number, (isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped) or ip

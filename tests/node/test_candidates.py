@@ -3,7 +3,15 @@
 import pytest
 from multiaddr import Multiaddr
 
-from peertunnel.transport.candidates import MAX_TARGETS, Target, offered, public_targets, targets
+from peertunnel.protocols.kademlia.places import Scope, scope_of
+from peertunnel.transport.candidates import (
+    MAX_TARGETS,
+    Target,
+    offered,
+    place_at,
+    public_targets,
+    targets,
+)
 
 PEER = "/p2p/12D3KooWHHzSeKaY8xuZVzkLbKFfvNgPPeKhFBGrMbNzbm5akpqu"
 
@@ -97,3 +105,15 @@ def test_a_port_that_the_nat_keeps_is_offered_over_tcp_too() -> None:
     assert offered([seen], own) == told(seen, "/ip4/5.5.5.5/tcp/4001", *own)
     other = "/ip4/5.5.5.5/udp/4002/quic-v1"
     assert offered([other], own) == told(other, *own)
+
+
+@pytest.mark.parametrize("host", ["::ffff:127.0.0.1", "::ffff:192.168.1.6", "::ffff:6.6.6.6"])
+def test_ipv4_in_the_guise_of_ipv6_is_called_nowhere(host: str) -> None:
+    """To the system it is IPv4, this machine's own loopback included."""
+    assert not targets(told(f"/ip6/{host}/tcp/7"), PUBLIC)
+    assert place_at(f"/ip6/{host}/tcp/7") is None
+
+
+def test_ipv4_in_the_guise_of_ipv6_reaches_as_far_as_it_is() -> None:
+    (own,) = told("/ip6/::ffff:127.0.0.1/tcp/7")
+    assert scope_of(own) is Scope.MACHINE

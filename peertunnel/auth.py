@@ -195,7 +195,7 @@ class Authenticator:
             self._budget.give_back(origin)
             return talk
         finally:
-            # Cancelled, too: our reply has told the peer already whether its guess was right.
+            # Cancelled, too: our reply may have told the peer already whether its guess was right.
             if not is_proven:
                 self._budget.fail(origin)
                 self._on_failed(peer_id, self._place(stream.muxed_conn))

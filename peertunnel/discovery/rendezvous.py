@@ -34,8 +34,8 @@ _WITHDRAWAL = 1.0  # seconds to withdraw when we stop
 _MAX_PAGES = 10  # of a namespace at a time; the rest comes with the next poll
 _MAX_CANDIDATES = 256  # that wait for whoever searches
 _MAX_TELLING = 4096  # bytes of our own addresses; half of what an envelope may have
-_log = logging.getLogger(__name__)
 _MAX_TOLD = 1000  # peers whose addresses a search remembers, so as to name them again only if they change
+_log = logging.getLogger(__name__)
 
 
 class Rendezvous:

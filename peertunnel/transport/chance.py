@@ -157,7 +157,7 @@ class Chance:
         network, quic, peer_id = self._host.network, self._host.quic, talk.stream.muxed_conn.peer_id
         assert quic is not None
         sockets = Sockets(network, quic, self._pace, peer_id, places[0])
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(sockets.run)
@@ -166,7 +166,9 @@ class Chance:
                 await talk.hear(Probed)
                 nursery.cancel_scope.cancel()
         except* (MuxedConnError, MuxedStreamError, RemoteProtocolError, OSError) as group:
-            failure = group.exceptions[0]
+            failure = group
+            while isinstance(failure, BaseExceptionGroup):  # the sockets have a nursery of their own
+                failure = failure.exceptions[0]
         if failure is not None:
             raise failure  # not to leave as a group
 

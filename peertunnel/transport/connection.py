@@ -250,7 +250,8 @@ class MuxedConnection(ABC):
         Raises:
             Unavailable: the connection ended first.
         """
-        self._send_ping()
+        if not self.is_closed:
+            self._send_ping()
         if not self.is_closed:
             await self._pongs.park()
         if self.is_closed or self.round_trip is None:

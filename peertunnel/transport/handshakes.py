@@ -6,9 +6,7 @@ from contextlib import contextmanager
 import trio
 
 MAX_HANDSHAKES = 32  # at a time, which keeps each one short
-HANDSHAKE_PATIENCE = (
-    2.0  # seconds that a handshake keeps its place when others wait: strangers lock out nobody
-)
+HANDSHAKE_PATIENCE = 2.0  # seconds that one keeps its place when others wait: strangers lock out nobody
 
 
 class Handshakes:

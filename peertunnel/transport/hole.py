@@ -31,8 +31,8 @@ PACKET = (
     16,
     64,
 )  # random bytes that open a NAT for QUIC; libp2p specs, relay/DCUtR, leaves their number open
-_log = logging.getLogger(__name__)
 _HOPELESS = (errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EINVAL, errno.EACCES)
+_log = logging.getLogger(__name__)
 
 
 class Hole:

@@ -14,8 +14,8 @@ from peertunnel.transport.upgrade import UpgradeError
 
 BACKLOG = 1024  # connections that the system may hold for us; capped by net.core.somaxconn
 _PAUSE = 0.1  # seconds without accepting when the process has run out of file descriptors
-_log = logging.getLogger(__name__)
 _OUT_OF_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_log = logging.getLogger(__name__)
 
 
 class ListenError(Exception):

@@ -34,8 +34,8 @@ TIMEOUT = 10.0  # seconds for a relay to be reached, and again to answer
 PING_INTERVAL = 3.0  # seconds between signs of life from a relay
 SILENCE = 3.0  # seconds without one, after which it is lost: a round trip and two retransmissions
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0  # seconds until a relay is tried again, doubling
-_log = logging.getLogger(__name__)
 _LEAST, _MOST = 10.0, 3600.0  # seconds until a renewal: clocks differ, and a relay may promise anything
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)

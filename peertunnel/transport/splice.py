@@ -96,9 +96,8 @@ class Splice:
             self._stream.finish()
             self._end_if_done()
             return
-        self._count(
-            size, views
-        )  # before it is sent: what happens meanwhile may use the memory, or end the stream
+        # Before it is sent: what happens meanwhile may use the memory, or end the stream.
+        self._count(size, views)
         if size > _SMALL:
             self._connection.send_batch(self._stream.stream_id, size)
         else:

@@ -1,15 +1,27 @@
 """The QUIC engine beside peers that stop reading, and beside strangers who ask without end."""
 
+import socket
 from random import Random
 
+import pytest
+import trio
+import trio.testing
+from libp2p.peer.id import ID
+
+from peertunnel.host import open_host
+from peertunnel.identity import Identity
+from peertunnel.streams import Unavailable
 from peertunnel.transport import quic
+from tests.node.quic_hosts import hosts
 from tests.tools import lack
 
 if (reason := quic.why_not()) is not None:
     lack(f"no QUIC: {reason}")
 
 from peertunnel.transport.quic import _engine
+from peertunnel.transport.quic.connection import QuicConnection
 from peertunnel.transport.quic.endpoint import BATCHES
+from peertunnel.transport.quic.transport import Quic
 from tests.node.quic_network import SERVER, Network, Weather, engine, happened
 
 STREAMS = 16  # that engine() lets a peer have open
@@ -84,3 +96,28 @@ def test_answers_to_strangers_leave_half_of_each_turn_to_connections() -> None:
     assert 0 < sent.count("198.51.100.7") <= BATCHES // 2
     assert set(sent) > {"198.51.100.7"}
     assert turns(server, now) == []
+
+
+async def test_a_connection_that_has_ended_is_not_pinged() -> None:
+    async with hosts() as (_, _, connection):
+        assert isinstance(connection, QuicConnection)
+        await connection.close()
+        with pytest.raises(Unavailable):
+            await connection.ping()
+        assert connection not in connection._endpoint.pinging
+
+
+async def test_an_address_of_ours_that_has_gone_says_nothing_of_a_peers() -> None:
+    """Another connection to the same place still sends from there, until it hears of the change."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        place = silent.getsockname()
+        async with open_host(Identity.ephemeral(), ("/ip4/0.0.0.0/tcp/0",), "quic") as host:
+            (endpoint,) = next(one for one in host.network.transports if isinstance(one, Quic))._listening
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(endpoint.dial, ID.from_base58(Identity.ephemeral().peer_id), place)
+                await trio.testing.wait_all_tasks_blocked()
+                (dial,) = endpoint._dials.values()
+                assert endpoint._leaves((bytes(SIZE), 0, place, "192.0.2.1"))
+                assert not dial.done.is_set()
+                nursery.cancel_scope.cancel()

@@ -235,7 +235,8 @@ class Endpoint:
                 return False
             except OSError as error:
                 if not self._note_failures():
-                    self._give_up(batch[2], error.errno or 0)
+                    if batch[3] is None:  # else our own address has gone, which says nothing of the peer's
+                        self._give_up(batch[2], error.errno or 0)
                     return True
                 # It was an earlier datagram that came to nobody, perhaps at quite another address.
         return True
@@ -289,10 +290,12 @@ class Endpoint:
         """End a connection in which something unforeseen went wrong, and no other."""
         connection = self._connections.get(number)
         _log.error("a connection to %s failed", connection and connection.peer_id, exc_info=error)
-        if connection is not None:
-            connection.on_lost(f"internal error: {error!r}")
-        else:
-            self.engine.close(number, 0, trio.current_time())
+        try:
+            if connection is not None:
+                connection.on_lost(f"internal error: {error!r}")
+        except Exception:  # noqa: BLE001  a task boundary, as above
+            _log.exception("giving up failed, too")
+        self.engine.close(number, 0, trio.current_time())
 
     def _connected(self, number: int) -> None:
         """Find out who a new connection leads to, before anything of it is used."""

@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
 
 import pytest
 import trio
 
-from peertunnel import sockets
+from peertunnel import keeper, sockets
 from peertunnel.access import Access
 from peertunnel.bind import bind
 from peertunnel.config import Ways
 from peertunnel.endpoints import TcpEndpoint
+from peertunnel.errors import Refused
 from peertunnel.events import PathChanged
 from peertunnel.expose import expose
 from peertunnel.host import open_host
@@ -20,6 +22,7 @@ from peertunnel.paths import Paths
 from peertunnel.protocols.circuit import Limit
 from peertunnel.protocols.service import Service
 from peertunnel.transport.circuits import relay_of
+from peertunnel.transport.connection import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target, until
 from tests.node.test_circuits import relay, reserved
 
@@ -154,6 +157,29 @@ async def test_another_circuit_is_ready_before_the_relay_cuts_the_first() -> Non
             assert await joined.echoes(bytes(100 * 1024))
             await until(lambda seen=seen: len(joined.paths) > seen)  # type: ignore[misc]
         assert "none" not in joined.paths
+
+
+async def test_circuits_that_do_not_prove_themselves_are_closed_and_not_tried_at_once_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The one in use is nearly over from the beginning, and the provider has changed its mind."""
+    monkeypatch.setattr(keeper, "_LOOK", 0.02)
+    tried: list[float] = []
+
+    async def refuse(service: Service, connection: MuxedConnection) -> None:
+        tried.append(trio.current_time())
+        raise Refused("on purpose")
+
+    async with (
+        relay(Limit(int(keeper.RENEWAL) - 1, 256 * 1024)) as (point, server),
+        tunnel(point.addresses, ways="relayed") as joined,
+    ):
+        await joined.consumer_log.wait(PathChanged)
+        monkeypatch.setattr(joined.consumer, "prove", refuse)
+        await until(lambda: len(tried) >= 6)
+        await until(lambda: server.book.circuits == 1)
+        pauses = [later - earlier for earlier, later in pairwise(tried)]
+        assert pauses[4] > 4 * 0.02 and pauses[4] > 2 * min(pauses)
 
 
 async def test_of_circuits_limited_in_bytes_only_the_newest_is_used() -> None:

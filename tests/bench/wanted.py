@@ -130,7 +130,8 @@ def _over_quic() -> Iterator[Wanted]:
         yield Wanted(Metric(name, Unit.MB_PER_S), RUST_QUIC.name, 1.2, PT_QUIC.name)
         yield Wanted(Metric(name, Unit.CPU_S_PER_GIB), GO_QUIC.name, 0.6, PT_QUIC.name)
     yield Wanted(ECHO_P50, GO_QUIC.name, 1.0, PT_QUIC.name)
-    yield Wanted(TUNNELS, GO_QUIC.name, 1.0, PT_QUIC.name)
+    for metric in TUNNELS:
+        yield Wanted(metric, GO_QUIC.name, 1.0, PT_QUIC.name)
 
 
 def _beside_others() -> Iterator[Wanted]:
@@ -141,8 +142,8 @@ def _beside_others() -> Iterator[Wanted]:
         mode = name.partition(",")[0]
         yield Wanted(Metric(f"echo p50 beside {mode}", Unit.MICROSECONDS), GO_NOISE.name, 1.0)
     yield Wanted(ECHO_P99, GO_NOISE.name, 1.0)
-    for parallel in (1, 16):
-        yield Wanted(Metric(f"tunnels, {parallel} at a time", Unit.PER_S), GO_NOISE.name, 1.0)
+    for metric in TUNNELS:
+        yield Wanted(metric, GO_NOISE.name, 1.0)
     yield Wanted(Metric(f"tunnels, 1 at a time{away(NEAREST)}", Unit.PER_S), DIRECT.name, 0.95)
 
 

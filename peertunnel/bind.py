@@ -1,5 +1,6 @@
 """The consumer's story: for every connection to a local endpoint a stream to the provider."""
 
+import logging
 import random
 import socket
 
@@ -7,7 +8,7 @@ import trio
 
 from peertunnel import sockets
 from peertunnel.bridge import Tunnels
-from peertunnel.errors import NotFound, Refused, TunnelAborted
+from peertunnel.errors import NotFound, PeerTunnelError, Refused, TunnelAborted
 from peertunnel.events import Emit, ErrorOccurred, Warned
 from peertunnel.keeper import Keeper
 from peertunnel.node import TUNNEL, Node, no_provider
@@ -17,6 +18,7 @@ from peertunnel.streams import End, Outcome, Stream, Unavailable
 from peertunnel.transport.acceptor import serve
 
 REOPEN_PAUSES = (0.0, 0.01, 0.03, 0.1, 0.3)  # seconds before a stream that was dropped unseen is opened again
+_log = logging.getLogger(__name__)
 
 
 async def bind(
@@ -96,8 +98,11 @@ class _Consumer:
     async def _carry_and_tell(self, sock: socket.socket, remote: str) -> None:
         try:
             await self._carry(sock, remote)
-        except (NotFound, Refused) as error:
+        except PeerTunnelError as error:
             self._emit(ErrorOccurred.of(error))
+        except Exception:  # noqa: BLE001  a task boundary: others have tunnels, too
+            _log.exception("a tunnel for %s failed", remote)
+            sockets.end(sock, in_order=False)
 
     async def carry_stdio(self, stop: trio.Event, grace: float) -> None:
         sock = stdio()

@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.interfaces import interface_addresses
 
 LOOK = 2.0  # seconds between looks; one takes less than a millisecond
@@ -37,7 +38,7 @@ async def watch_network(note: Callable[[], Awaitable[None]]) -> None:
                 if now is None:
                     continue
                 if now and (now != known or now_lag - lag > ASLEEP):
-                    nursery.start_soon(note)
+                    nursery.start_soon(contained, note)
                 known, lag = now, now_lag
 
 

@@ -79,19 +79,18 @@ class KnownPeers:
     def _locked(self) -> Iterator[None]:
         """Keep other programs from writing between our reading and our writing."""
         lock = self._path.with_name(f".{self._path.name}.lock")
-        try:
-            lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise StoreError(
-                f"Can't write {lock}: {reason}.", hint="Check the directory's permissions."
-            ) from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            try:
+                lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)  # some network file systems have none
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise StoreError(
+                    f"Can't write {lock}: {reason}.", hint="Check the directory's permissions."
+                ) from error
             yield
-        finally:
-            os.close(handle)
 
 
 def _fitting(content: bytes) -> bytes:

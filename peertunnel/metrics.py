@@ -1,5 +1,6 @@
 """Numbers for Prometheus: read when they are asked for, and served over HTTP as text."""
 
+import logging
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -17,6 +18,7 @@ _PREFIX = "peertunnel_"
 
 Reading = Callable[[], float]
 Readings = Callable[[], Mapping[tuple[str, ...], float]]
+_log = logging.getLogger(__name__)
 
 
 class Metrics(Collector):
@@ -62,6 +64,8 @@ class Metrics(Collector):
                     await self._answer(stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # it went away
+            except Exception:  # noqa: BLE001  a task boundary: numbers are not worth a tunnel
+                _log.exception("a page of metrics failed")
             finally:
                 visitors.release()
 

@@ -129,8 +129,8 @@ def close_listeners(listeners: Iterable[socket.socket]) -> None:
         has_path = listener.family == socket.AF_UNIX and listener.fileno() >= 0
         path = listener.getsockname() if has_path else ""
         close(listener)
-        if path and _nobody_answers(path):
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # where it has to stay, the next program finds it dead
+            if path and _nobody_answers(path):
                 os.unlink(path)
 
 
@@ -253,7 +253,10 @@ async def _resolve(endpoint: TcpEndpoint) -> list[_Address]:
     """Give the addresses to use, the two families taking turns at first (RFC 8305 section 4)."""
     if endpoint.host is None:
         return [(family, (host, endpoint.port)) for family, host in _LOOPBACK]
-    found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    try:
+        found = await trio.socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except RuntimeError as error:  # there is no thread left to ask in
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from error
     addresses: list[_Address] = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     other = next((n for n, (family, _) in enumerate(addresses) if family != addresses[0][0]), 0)
     if other:

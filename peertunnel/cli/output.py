@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TextIO
 
 from peertunnel.cli.options import Flags
@@ -160,6 +161,7 @@ def _failure(error: OSError) -> OutputError | None:
 
 def _silence(stream: TextIO) -> None:
     """Send what is still written, also by the interpreter as it ends, to nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    with suppress(OSError):  # there are no descriptors left: the next line tries again
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -16,6 +16,7 @@ from peertunnel.portmap.listener import Listener
 from peertunnel.portmap.status import Status
 
 LEASE = 7200  # seconds (RFC 6886 section 3.3)
+_DEAF = 60.0  # seconds until we listen again where that has failed
 _LOOK = 2.0  # seconds between looks at the routes and at what we listen on
 _log = logging.getLogger(__name__)
 
@@ -93,10 +94,14 @@ class PortMapper:
         self._looked.set()
 
     async def _listen(self) -> None:
-        try:
-            await listen(self._hear)
-        except OSError as error:  # another program has the port for itself: we look often enough
-            _log.info("Can't hear routers that restart: %s", error)
+        while True:
+            try:
+                await listen(self._hear)
+            except (
+                OSError
+            ) as error:  # another program has the port for itself, or there are no descriptors left
+                _log.info("Can't hear routers that restart: %s", error)
+            await trio.sleep(_DEAF)
 
     def _hear(self, source: IPAddress) -> None:
         for gateway, (keeper, _) in self._keepers.items():

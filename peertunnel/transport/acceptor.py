@@ -1,6 +1,7 @@
 """Accepting local connections: plain calls of the reactor, without a task's turn for each of them."""
 
 import errno
+import logging
 import math
 import os
 import socket
@@ -24,6 +25,7 @@ _LOST_IN_QUEUE = frozenset(
 _STARVED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 Handler = Callable[[socket.socket, str], None]
+_log = logging.getLogger(__name__)
 
 
 async def serve(
@@ -94,8 +96,12 @@ class _Acceptor:
             self._take(sock, address)
 
     def _take(self, sock: socket.socket, address: Any) -> None:
-        sock.setblocking(False)
-        self._handler(sock, self._name or sockets.name(self._family, address))
+        try:
+            sock.setblocking(False)
+            self._handler(sock, self._name or sockets.name(self._family, address))
+        except Exception:  # noqa: BLE001  a task boundary: it ends this connection, and not the listener
+            _log.exception("a connection was not served")
+            sockets.end(sock, in_order=False)
 
     def on_writable(self) -> None:
         """Never asked for."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 from libp2p.peer.id import ID
 
+from peertunnel.boundary import contained
 from peertunnel.protocols.dcutr import PROTOCOL, Synchronised
 from peertunnel.protocols.punch import PROTOCOL as CHANCE
 from peertunnel.transport.candidates import Target, offered, public_targets, targets
@@ -184,7 +185,7 @@ class HolePunching:
                     continue
                 effort.again = trio.Event()
                 with self._until_met(peer_id):
-                    await self._round(circuit)
+                    await contained(self._round, circuit)
                     await self._rest(effort, circuit, next(pauses))
         except Exception:  # noqa: BLE001  a task boundary
             _log.exception("punching a hole to %s failed", peer_id)

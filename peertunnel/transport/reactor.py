@@ -118,15 +118,17 @@ class Registration:
 
     def wait_for(self, interest: int) -> None:
         """Watch the socket for READ, WRITE, both or nothing (0); for an ERROR where neither is wanted."""
-        before, self._interest = self._interest, interest
+        before = self._interest
         if interest == before:
             return
         if not interest:
+            self._interest = 0
             self._reactor.unwatch(self._fd)
         elif before:
             self._reactor.selector.modify(self._fd, interest)
         else:
             self._reactor.watch(self._fd, interest, self)
+        self._interest = interest  # only now: what the system has refused need not be undone
 
     def add(self, interest: int) -> None:
         """Watch the socket for this, too."""
@@ -143,9 +145,9 @@ class Registration:
 
     def handle(self, ready: int) -> None:
         """Call the handler for what is ready; an error or a hangup counts as both."""
-        if self._interest == ERROR:
-            self._break()
         try:
+            if self._interest == ERROR:
+                self._break()
             if ready & ~READ and self._interest & WRITE:
                 self._handler.on_writable()
             if ready & ~WRITE and self._interest & READ:

@@ -97,6 +97,8 @@ async def resolve(address: Multiaddr, transport: str, kind: socket.SocketKind) -
         return [target for *_, target in await trio.socket.getaddrinfo(host, port, family, kind)]
     except UnicodeError as error:  # Python's rules for names are not the library's
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from error
+    except RuntimeError as error:  # there is no thread left to ask in
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution") from error
 
 
 async def connect(target: SockAddress, source: SockAddress | None = None) -> socket.socket:

@@ -113,3 +113,20 @@ async def test_who_fails_to_give_up_harms_nobody_else() -> None:
             reader.registration.wait_for(READ)
             await other.send_all(b"still here")
             await until(lambda: reader.data)
+
+
+@needs_epoll
+async def test_who_fails_to_give_up_at_a_reset_harms_nobody_else_either() -> None:
+    async with connection() as (reactor, reader, other):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            third = await trio.open_tcp_stream(*server.getsockname())
+            one, _ = server.accept()
+        with one:
+            one.setblocking(False)
+            hopeless = Hopeless(reactor, one)
+            hopeless.registration.wait_for(ERROR)
+            reset(third)
+            await until(lambda: hopeless.errors)
+            reader.registration.wait_for(READ)
+            await other.send_all(b"still here")
+            await until(lambda: reader.data)

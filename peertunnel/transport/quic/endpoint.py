@@ -96,14 +96,16 @@ class Endpoint:
 
     async def run(self) -> None:
         """Serve the socket until cancelled; connections that are still open are closed then."""
-        self._registration.add(READ)
         try:
+            self._registration.add(READ)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._mind_silence)
                 await self._keep_time()
         finally:
             for connection in list(self._connections.values()):
                 connection.on_lost("")
+            for dial in self._dials.values():
+                dial.done.set()
             self.flush_now()  # what was closed last tells its peer
             self.close()
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel.boundary import contained
 from peertunnel.protocols.certificate import issue
 from peertunnel.transport.addresses import is_loopback
 from peertunnel.transport.connection import MuxedConnection
@@ -220,8 +221,14 @@ class Quic:
             assert self._nursery is not None
             endpoint = self._endpoint(UdpSocket(_ANYWHERE[family]), is_server=False)
             self._dialling[family] = endpoint
-            self._nursery.start_soon(endpoint.run)
+            self._nursery.start_soon(self._serve_dials, family, endpoint)
         return self._dialling[family]
+
+    async def _serve_dials(self, family: int, endpoint: Endpoint) -> None:
+        try:
+            await contained(endpoint.run)
+        finally:
+            self._dialling.pop(family, None)  # where it has failed, the next dial has another one
 
     async def dial_from(self, udp: UdpSocket, peer_id: ID, target: SockAddress, way: Way) -> QuicConnection:
         """Connect to a peer from a socket, which has no other connection and is closed with this one.
@@ -247,7 +254,7 @@ class Quic:
         try:
             with trio.CancelScope() as scope:
                 task_status.started(scope)
-                await endpoint.run()
+                await contained(endpoint.run)
         finally:
             self._single.discard(endpoint)
 

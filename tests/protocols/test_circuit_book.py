@@ -137,30 +137,28 @@ def test_all_circuits_are_bounded() -> None:
     assert refusal_of_open(book, "c", "x", is_trusted=True) is None
 
 
-def test_strangers_from_one_network_have_their_share_of_circuits() -> None:
-    book = Book()
-    for number in range(MAX_CIRCUITS_PER_NETWORK):
-        book.reserve(f"d{number}", f"n{number}", 0.0)
-        assert refusal_of_open(book, f"c{number}", f"d{number}", network="n") is None
-    assert refusal_of_open(book, "x", "d0", network="n") is Status.RESOURCE_LIMIT_EXCEEDED
-    assert refusal_of_open(book, "x", "d0", network="another") is None
-    assert refusal_of_open(book, "x", "d0", is_trusted=True, network="n") is None
+def check_share_of_a_network(share: int, destinations: list[str]) -> None:
+    """Have strangers from one network open their whole share of circuits, and see whom that keeps from the first peer."""
+    book, first = Book(), destinations[0]
+    for destination in dict.fromkeys(destinations):
+        book.reserve(destination, destination, 0.0)
+    for number, destination in zip(range(share), destinations, strict=True):
+        assert refusal_of_open(book, f"c{number}", destination, network="n") is None
+    assert refusal_of_open(book, "x", first, network="n") is Status.RESOURCE_LIMIT_EXCEEDED
+    assert refusal_of_open(book, "x", first, network="another") is None
+    assert refusal_of_open(book, "x", first, is_trusted=True, network="n") is None
     for peer_id in ("c0", "x"):
-        book.close(peer_id, "d0", "n")
-    assert refusal_of_open(book, "y", "d0", network="n") is None
+        book.close(peer_id, first, "n")
+    assert refusal_of_open(book, "y", first, network="n") is None
+
+
+def test_strangers_from_one_network_have_their_share_of_circuits() -> None:
+    share = MAX_CIRCUITS_PER_NETWORK
+    check_share_of_a_network(share, [f"d{number}" for number in range(share)])
 
 
 def test_one_network_does_not_have_all_circuits_of_a_peer() -> None:
-    book = Book()
-    book.reserve("d", "n", 0.0)
-    for number in range(MAX_PER_PEER_AND_NETWORK):
-        assert refusal_of_open(book, f"c{number}", "d", network="n") is None
-    assert refusal_of_open(book, "x", "d", network="n") is Status.RESOURCE_LIMIT_EXCEEDED
-    assert refusal_of_open(book, "x", "d", network="another") is None
-    assert refusal_of_open(book, "x", "d", is_trusted=True, network="n") is None
-    for peer_id in ("c0", "x"):
-        book.close(peer_id, "d", "n")
-    assert refusal_of_open(book, "y", "d", network="n") is None
+    check_share_of_a_network(MAX_PER_PEER_AND_NETWORK, ["d"] * MAX_PER_PEER_AND_NETWORK)
 
 
 def test_strangers_do_not_have_all_circuits_of_a_peer_without_limits() -> None:

@@ -91,13 +91,9 @@ def load_config(path: Path | None = None) -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from None
     except OSError as error:
-        hint = (
-            None
-            if wanted
-            else f"Check the permissions of {path.parent}, or set PT_HOME to another directory."
-        )
+        hint = f"Check the permissions of {path.parent}, or set PT_HOME to another directory."
         raise ConfigError(
-            f"Can't read {path}: {(error.strerror or str(error)).lower()}.", hint=hint
+            f"Can't read {path}: {(error.strerror or str(error)).lower()}.", hint=None if wanted else hint
         ) from error
     config = _apply(
         Config(), table, lambda name, rule: ConfigError(f"{path}{_line(text, name)}: {name} {rule}.")

@@ -29,9 +29,7 @@ RENEWAL = 20.0  # seconds before the end of a circuit at which the next one is o
 SILENCE = 2.0  # seconds for the provider to answer a ping: a round trip and two retransmissions
 CHECK_INTERVAL = 1.0  # seconds from a check to the next
 _LOOK = 0.5  # seconds between looks at what is left of a circuit
-_LAST_RENEWAL_PAUSE = (
-    5.0  # seconds in the end until the next, where a new circuit is refused, or as short as the last
-)
+_LAST_RENEWAL_PAUSE = 5.0  # seconds in the end until the next, where new circuits are refused, or as short
 
 
 class Keeper:
@@ -142,8 +140,7 @@ class Keeper:
                 continue
             address = f"{best.get_transport_addresses()[0]}/p2p/{best.peer_id}"
             new: MuxedConnection | None = None
-            with suppress(NotFound):
-                # _join hears of it.
+            with suppress(NotFound):  # _join hears of it
                 new = await self._node.host.dial(str(best.peer_id), [address], DIAL_TIMEOUT)
             # A circuit that is used up in no time is renewed as quickly, but not one whose successors are refused or as short.
             is_in_vain = best is renewed or (new is not None and _is_nearly_over(new))

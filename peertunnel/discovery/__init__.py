@@ -1,16 +1,14 @@
 """Ways to announce a service and to find the peers that may provide it."""
 
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.events import Emit, Warned
 from peertunnel.protocols.service import Service
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +64,5 @@ async def contain(source: Source, emit: Emit, work: Callable[..., Awaitable[None
         emit: takes the warning.
         work: what to do, with `details`.
     """
-    try:
-        await work(*details)
-    except Exception:  # noqa: BLE001  a task boundary: tunnels run beside it, and other sources
-        _log.exception("%s failed", source.name)
+    if not await contained(work, *details):
         emit(Warned(f"Meeting peers by {source.name} has failed, and the node goes on without it."))

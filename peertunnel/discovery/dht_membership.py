@@ -5,6 +5,7 @@ import os
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.discovery.dht_bootstrap import resolve
 from peertunnel.discovery.dht_contacts import address_bytes, id_bytes
 from peertunnel.discovery.dht_network import Network
@@ -105,12 +106,10 @@ class Membership:
                 await self._network.ask(contact, request)
             except RequestError as error:
                 _log.debug("%s", error)
-            except Exception:  # noqa: BLE001  a task boundary: one stranger's answer must not end the others'
-                _log.exception("a greeting failed")
 
         async with trio.open_nursery() as nursery:
             for contact in contacts:
-                nursery.start_soon(ask, contact)
+                nursery.start_soon(contained, ask, contact)
 
     async def _identify(self) -> None:
         async for caller in self._callers:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.discovery.dht_contacts import address_texts, id_bytes, id_text
 from peertunnel.peers import Peers, RequestError
 from peertunnel.protocols.errors import RemoteProtocolError
@@ -93,10 +94,9 @@ class Network:
             The closest nodes that answered, twenty at most.
         """
         lookup = Lookup(self.own_id, request.key, self.table.closest(request.key))
-        try:
-            await self._walk(lookup, request, heard)
-        except Exception:  # noqa: BLE001  a task boundary: strangers' answers must not end more than a walk
-            _log.exception("a walk failed")
+        await contained(
+            self._walk, lookup, request, heard
+        )  # strangers' answers must not end more than a walk
         return lookup.closest()
 
     async def find_node(self, key: bytes, heard: Heard = lambda _: False) -> list[Contact]:

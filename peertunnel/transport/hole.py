@@ -27,10 +27,7 @@ if TYPE_CHECKING:
 
 REDIALS = 16  # dials of one target in an attempt: they are a few packets each, and strangers name the target
 REDIAL_PAUSES = (0.01, 0.2)  # seconds until a refused dial, or a packet that opens a NAT, is repeated
-PACKET = (
-    16,
-    64,
-)  # random bytes that open a NAT for QUIC; libp2p specs, relay/DCUtR, leaves their number open
+PACKET = (16, 64)  # random bytes that open a NAT for QUIC; relay/DCUtR leaves their number open
 _HOPELESS = (errno.ENETUNREACH, errno.EAFNOSUPPORT, errno.EINVAL, errno.EACCES)
 _log = logging.getLogger(__name__)
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 SECONDS = 30  # for an answer, on a busy machine
+BACKLOG = 4096  # connections; who finds Python's own 128 taken asks again only a second later
 
 
 @contextmanager
 def echo_server() -> Iterator[int]:
     """Serve on a port of 127.0.0.1 until the block ends: bytes come back, and so does the end of them."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as listener:
         threading.Thread(target=_accept, args=(listener,), daemon=True).start()
         yield listener.getsockname()[1]
         listener.shutdown(socket.SHUT_RDWR)

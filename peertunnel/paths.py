@@ -41,6 +41,8 @@ class Paths:
     def best(self) -> MuxedConnection | None:
         """The connection for new tunnels: a direct one before a relayed one, and the latest of limited ones."""
         self._connections = [c for c in self._connections if not c.event_unavailable.is_set()]
+        if len(self._connections) == 1:  # as mostly; each tunnel asks
+            return self._connections[0]
         ranks = {c: (c in self._doubted, *_rank(c, number)) for number, c in enumerate(self._connections)}
         return min(ranks, key=ranks.__getitem__, default=None)
 

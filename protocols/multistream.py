@@ -15,6 +15,7 @@ NOT_AVAILABLE = "na"
 LIST = "ls"
 MAX_LINE = 1024  # bytes; go-multistream refuses longer ones too
 MAX_PROPOSALS = 64  # protocols that a peer may try on one stream
+_LONG = 0x80  # the bit of a length that takes two bytes
 
 
 def encode_line(line: str) -> bytes:
@@ -28,9 +29,12 @@ def encode_line(line: str) -> bytes:
         raise LocalProtocolError(
             f"a protocol name of {len(data) - 1} bytes is too long for multistream-select"
         )
-    if len(data) < 0x80:
+    if len(data) < _LONG:
         return bytes((len(data),)) + data
-    return bytes((len(data) & 0x7F | 0x80, len(data) >> 7)) + data
+    return bytes((len(data) & 0x7F | _LONG, len(data) >> 7)) + data
+
+
+_GREETING = encode_line(HEADER)
 
 
 class _Lines:
@@ -48,7 +52,7 @@ class _Lines:
         if not buffer:
             return None
         length, start = buffer[0], 1
-        if length & 0x80:
+        if length & _LONG:
             if len(buffer) < 2:
                 return None
             length, start = length & 0x7F | buffer[1] << 7, 2
@@ -145,7 +149,7 @@ class Responder:
         self.protocol: str | None = None
         self._speaks = speaks
         self._offered = offered
-        self._lines = _Lines()
+        self._lines: _Lines | None = None
         self._greeted = False
         self._proposals = 0
 
@@ -158,6 +162,13 @@ class Responder:
         Raises:
             RemoteProtocolError: the peer does not speak multistream-select, or tries too much.
         """
+        if self.protocol is not None:
+            return b"", bytes(data)
+        if self._lines is None:
+            data = bytes(data)
+            if agreed := self._agree_at_once(data):
+                return agreed, data[len(agreed) :]
+            self._lines = _Lines()
         self._lines.feed(data)
         answer = b""
         while self.protocol is None:
@@ -166,6 +177,18 @@ class Responder:
                 return answer, b""
             answer += self._answer(line)
         return answer, self._lines.rest()
+
+    def _agree_at_once(self, data: bytes) -> bytes:
+        """Take what mostly comes first, the header and a protocol that we speak; return both, which is the answer, or b""."""
+        start = len(_GREETING) + 1
+        if not data.startswith(_GREETING) or len(data) < start or data[start - 1] & _LONG:
+            return b""
+        end = start + data[start - 1]
+        line = data[start : end - 1].decode(errors="replace")
+        if data[end - 1 : end] != b"\n" or not self._speaks(line):
+            return b""
+        self.protocol = line
+        return data[:end]
 
     def _answer(self, line: str) -> bytes:
         if not self._greeted:

@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol
 
 import trio
 
-SLICE = 0.001  # seconds of handling events before trio's tasks get a turn: well below what a person notices
+SLICE = 0.002  # seconds of handling events before trio's tasks get a turn: well below what a person notices
 LINGER = 0.001  # seconds to wait for the next event before trio waits for it; the least that epoll knows
 # Seconds to wait awake, where the last wait was shorter: on one machine replies come faster than a sleeper is woken.
 AWAKE = 0.00015

@@ -38,6 +38,6 @@ class GoAwayCode(IntEnum):
     INTERNAL_ERROR = 2
 
 
-def encode(frame_type: FrameType, flags: Flag, stream_id: int, length: int) -> bytes:
+def encode(frame_type: int, flags: int, stream_id: int, length: int) -> bytes:
     """Return the 12 bytes of a header."""
     return HEADER.pack(VERSION, frame_type, flags, stream_id, length)

@@ -160,12 +160,12 @@ class Session:
         if stream_id in self._streams or stream_id in self._unread:
             raise RemoteProtocolError(f"the peer opened stream {stream_id} twice")
         if self.is_going_away or self._peer_streams >= self._max_streams:
-            self._control += encode(FrameType.WINDOW_UPDATE, Flag.RST, stream_id, 0)
+            self._control += encode(_WINDOW_UPDATE, _RST, stream_id, 0)
             return None
         stream = _Stream(stream_id, True, ReceiveWindow(self._growth, now))
         self._streams[stream_id] = stream
         self._peer_streams += 1
-        self._control += encode(FrameType.WINDOW_UPDATE, Flag.ACK, stream_id, 0)
+        self._control += encode(_WINDOW_UPDATE, _ACK, stream_id, 0)
         events.append(StreamOpened(stream_id))
         return stream
 
@@ -207,7 +207,7 @@ class Session:
 
     def _ping(self, flags: int, value: int, now: float, events: list[Event]) -> None:
         if flags & _SYN:
-            self._control += encode(FrameType.PING, Flag.ACK, 0, value)
+            self._control += encode(_PING, _ACK, 0, value)
             return
         round_trip = self._keepalive.answered(value, now)
         if round_trip is not None:
@@ -232,7 +232,7 @@ class Session:
         self._next_id += 2
         self._streams[stream_id] = _Stream(stream_id, False, ReceiveWindow(self._growth, now))
         self.streams_unacknowledged += 1
-        self._control += encode(FrameType.WINDOW_UPDATE, Flag.SYN, stream_id, 0)
+        self._control += encode(_WINDOW_UPDATE, _SYN, stream_id, 0)
         return stream_id
 
     def send_window(self, stream_id: int) -> int:
@@ -288,7 +288,7 @@ class Session:
             return
         granted = stream.receive_window.consume(size, now)
         if granted:
-            self._control += encode(FrameType.WINDOW_UPDATE, Flag.NONE, stream_id, granted)
+            self._control += encode(_WINDOW_UPDATE, 0, stream_id, granted)
 
     def send_fin(self, stream_id: int) -> None:
         """Close a stream for sending; a stream that has ended is left alone."""
@@ -296,7 +296,7 @@ class Session:
         if stream is None or stream.finished:
             return
         stream.finished = True
-        self._control += encode(FrameType.WINDOW_UPDATE, Flag.FIN, stream_id, 0)
+        self._control += encode(_WINDOW_UPDATE, _FIN, stream_id, 0)
         if stream.peer_finished:
             self._finish(stream)
 
@@ -307,12 +307,12 @@ class Session:
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._remove(stream)
-            self._control += encode(FrameType.WINDOW_UPDATE, Flag.RST, stream_id, 0)
+            self._control += encode(_WINDOW_UPDATE, _RST, stream_id, 0)
 
     def send_ping(self, now: float) -> None:
         """Measure the round trip now, unless a ping is on its way already."""
         if not self._keepalive.is_waiting:
-            self._control += encode(FrameType.PING, Flag.SYN, 0, self._keepalive.ping(now))
+            self._control += encode(_PING, _SYN, 0, self._keepalive.ping(now))
 
     def send_go_away(self, code: GoAwayCode = GoAwayCode.NORMAL) -> None:
         """Refuse new streams from now on; open ones may finish.
@@ -321,7 +321,7 @@ class Session:
         """
         if not self.is_going_away:
             self.is_going_away = True
-            self._control += encode(FrameType.GO_AWAY, Flag.NONE, 0, code)
+            self._control += encode(_GO_AWAY, 0, 0, code)
 
     def outgoing(self) -> bytearray:
         """Return the frames to send, in order, and forget them."""

@@ -87,7 +87,8 @@ class Tunnels:
         stream = self._open.pop(number)
         self._sent += stream.sent_bytes
         self._received += stream.received_bytes
-        self._changed.unpark_all()
+        if self._changed:
+            self._changed.unpark_all()
 
     def closed(self, number: int, outcome: Outcome) -> None:
         """Report that a tunnel has ended."""

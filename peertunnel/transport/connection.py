@@ -39,6 +39,7 @@ class MuxedConnection(ABC):
         round_trip: seconds, the latest measurement; None before the first.
         kept: how many rely on the connection although no stream may be open; it is not closed for being idle.
         send_window: tells how many bytes may be sent on a stream now.
+        first_view: the memory for up to MAX_PAYLOAD bytes that `batch_views` begins with.
         way: how the connection reaches the peer.
         acquaintance: what the peer tells of itself.
         is_proven: whether the peer has proven that it knows a service's secret, and we that we do.
@@ -46,6 +47,7 @@ class MuxedConnection(ABC):
     """
 
     send_window: Callable[[int], int]
+    first_view: memoryview
     way: Way
     local_port: int
 

@@ -32,6 +32,21 @@ class Splice:
         on_end: called once, when both directions have ended or one was aborted.
     """
 
+    __slots__ = (
+        "_ahead",
+        "_connection",
+        "_end",
+        "_is_bulk",
+        "_local_is_finished",
+        "_on_end",
+        "_peer_is_finished",
+        "_pending",
+        "_registration",
+        "_replay",
+        "_sock",
+        "_stream",
+    )
+
     def __init__(
         self,
         stream: "MuxedStream",
@@ -80,7 +95,8 @@ class Splice:
         self._registration.remove(READ | ERROR)
 
     def _read_and_send(self, window: int) -> None:
-        views = self._connection.batch_views(window if self._is_bulk else min(window, MAX_PAYLOAD))
+        connection = self._connection
+        views = connection.batch_views(window) if self._is_bulk else [connection.first_view[:window]]
         try:
             # Asked for one buffer the system answers sooner, and mostly there is no more.
             size = self._sock.recvmsg_into(views)[0] if self._is_bulk else self._sock.recv_into(views[0])
@@ -99,16 +115,16 @@ class Splice:
         # Before it is sent: what happens meanwhile may use the memory, or end the stream.
         self._count(size, views)
         if size > _SMALL:
-            self._connection.send_batch(self._stream.stream_id, size)
+            connection.send_batch(self._stream.stream_id, size)
         else:
-            self._connection.send(self._stream.stream_id, views[0][:size])
+            connection.send(self._stream.stream_id, views[0][:size])
         if self._end is not None:  # the peer has stopped the stream meanwhile
             return
-        has_more = size == sum(map(len, views))
+        has_more = size > _SMALL and size == sum(map(len, views))
         self._is_bulk = has_more or size > MAX_PAYLOAD
-        if has_more and self._connection.is_blocked:
+        if has_more and connection.is_blocked:
             self._pause()  # there is more, and its turn comes without asking the system for it
-            self._connection.take_turn(self.send_up)
+            connection.take_turn(self.send_up)
         else:
             self._registration.add(READ)
 

@@ -57,12 +57,26 @@ class MuxedStream:
         received_bytes: bytes that the joint has delivered.
     """
 
-    muxed_conn: "MuxedConnection"
+    __slots__ = (
+        "_inbox",
+        "_is_discarding",
+        "_is_finished",
+        "_joint",
+        "_negotiation",
+        "_peer_is_finished",
+        "_waiting",
+        "end",
+        "muxed_conn",
+        "protocol",
+        "received_bytes",
+        "sent_bytes",
+        "stream_id",
+    )
 
     def __init__(
         self, connection: "MuxedConnection", stream_id: int, negotiation: Initiator | Responder | None = None
     ) -> None:
-        self.muxed_conn = connection
+        self.muxed_conn: MuxedConnection = connection
         self.stream_id = stream_id
         self.protocol: str | None = None
         self.end: End | None = None

@@ -50,6 +50,7 @@ class YamuxConnection(MuxedConnection):
         kind = yamux.ClientSession if raw.is_initiator else yamux.ServerSession
         self.session: yamux.Session = kind(trio.current_time())
         self.send_window = self.session.send_window
+        self.first_view = buffers.slots[0]
         self._max_streams = yamux.FEW_STREAMS
         self._raw = raw
         self._channel = channel

@@ -12,6 +12,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.streams import End
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer
@@ -84,6 +85,7 @@ class QuicConnection(MuxedConnection):
         self.way = way
         self.local_port = endpoint.name[1]
         self.send_window = self._send_window
+        self.first_view = buffers.batch[:MAX_PAYLOAD]
         self._endpoint = endpoint
         self._engine = endpoint.engine
         self._is_initiator = is_initiator

@@ -1,13 +1,14 @@
 """Noise transport records: plaintext sealed and opened in batches, without copies in between.
 
-A record is a two-byte big-endian length and that many bytes of ChaCha20-Poly1305 ciphertext (libp2p Noise spec,
-"Wire format"). `handshake` yields the keys.
+A record is a two-byte big-endian length and that many bytes of ciphertext (libp2p Noise spec, "Wire format"), which is
+ChaCha20-Poly1305's unless both ends have said that AES-GCM is faster for them. `handshake` yields the keys and the cipher.
 """
 
+from enum import Enum
 from struct import Struct
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 
@@ -17,7 +18,26 @@ MAX_PLAINTEXT = MAX_RECORD - TAG  # bytes that fit into one record
 OVERHEAD = 2 + TAG  # bytes that a record adds to its plaintext
 _MAX_NONCE = 2**64 - 2  # the last nonce is reserved; Noise Protocol Framework, section 5.1
 _LENGTH = Struct("!H")
-_NONCE = Struct("<4xQ")
+
+
+class Cipher(Enum):
+    """What seals the records; the value is its name in the Noise Protocol Framework, section 12."""
+
+    CHACHA_POLY = "ChaChaPoly"
+    AES_GCM = "AESGCM"  # with keys of 32 bytes, each good for 2**56 bytes (section 14)
+
+    def with_key(self, key: bytes) -> ChaCha20Poly1305 | AESGCM:
+        """Return the cipher with a key."""
+        return ChaCha20Poly1305(key) if self is Cipher.CHACHA_POLY else AESGCM(key)
+
+    @property
+    def nonces(self) -> Struct:
+        """How a counter becomes a nonce: the two write it in different orders (sections 12.3 and 12.4)."""
+        return _LITTLE_ENDIAN if self is Cipher.CHACHA_POLY else _BIG_ENDIAN
+
+
+_LITTLE_ENDIAN = Struct("<4xQ")
+_BIG_ENDIAN = Struct(">4xQ")
 
 
 def sealed_size(size: int) -> int:
@@ -31,10 +51,12 @@ class Sealer:
     Args:
         key: 32 bytes, from the handshake's Split().
         nonce: how many records this half has sealed so far.
+        cipher: what the two ends have agreed on.
     """
 
-    def __init__(self, key: bytes, nonce: int = 0) -> None:
-        self._encrypt_into = ChaCha20Poly1305(key).encrypt_into
+    def __init__(self, key: bytes, nonce: int = 0, cipher: Cipher = Cipher.CHACHA_POLY) -> None:
+        self._encrypt_into = cipher.with_key(key).encrypt_into
+        self._pack_nonce = cipher.nonces.pack
         self._nonce = nonce
 
     def seal(self, plaintext: memoryview, out: memoryview, at: int) -> int:
@@ -44,7 +66,7 @@ class Sealer:
             LocalProtocolError: the nonces of this key are used up.
         """
         nonce, size, start = self._nonce, len(plaintext), 0
-        encrypt_into = self._encrypt_into
+        encrypt_into, pack_nonce = self._encrypt_into, self._pack_nonce
         while start < size:
             if nonce > _MAX_NONCE:
                 raise LocalProtocolError("the Noise session has used up its nonces")
@@ -52,7 +74,7 @@ class Sealer:
             length = end - start + TAG
             _LENGTH.pack_into(out, at, length)
             at += 2
-            encrypt_into(_NONCE.pack(nonce), plaintext[start:end], None, out[at : at + length])
+            encrypt_into(pack_nonce(nonce), plaintext[start:end], None, out[at : at + length])
             nonce += 1
             at += length
             start = end
@@ -66,10 +88,12 @@ class Opener:
     Args:
         key: 32 bytes, from the handshake's Split().
         nonce: how many records this half has opened so far.
+        cipher: what the two ends have agreed on.
     """
 
-    def __init__(self, key: bytes, nonce: int = 0) -> None:
-        self._decrypt_into = ChaCha20Poly1305(key).decrypt_into
+    def __init__(self, key: bytes, nonce: int = 0, cipher: Cipher = Cipher.CHACHA_POLY) -> None:
+        self._decrypt_into = cipher.with_key(key).decrypt_into
+        self._pack_nonce = cipher.nonces.pack
         self._nonce = nonce
 
     def open(self, received: memoryview, plaintext: memoryview) -> tuple[int, int]:
@@ -84,7 +108,7 @@ class Opener:
             RemoteProtocolError: a record is too short or was not sealed with this key and nonce.
         """
         nonce, size, room = self._nonce, len(received), len(plaintext)
-        decrypt_into = self._decrypt_into
+        decrypt_into, pack_nonce = self._decrypt_into, self._pack_nonce
         consumed = filled = 0
         while size - consumed >= 2:
             length = received[consumed] << 8 | received[consumed + 1]
@@ -97,7 +121,7 @@ class Opener:
                 raise RemoteProtocolError("the peer has used up its Noise nonces")
             try:
                 decrypt_into(
-                    _NONCE.pack(nonce), received[start:end], None, plaintext[filled : filled + length - TAG]
+                    pack_nonce(nonce), received[start:end], None, plaintext[filled : filled + length - TAG]
                 )
             except InvalidTag:
                 raise RemoteProtocolError("a Noise record does not authenticate") from None

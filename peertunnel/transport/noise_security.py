@@ -6,6 +6,7 @@ from peertunnel.identity import Identity
 from peertunnel.protocols.handshake import Credentials, Handshake, Initiator, Responder, Secured, sign_static
 from peertunnel.protocols.noise import Opener, Sealer, sealed_size
 from peertunnel.transport.channel import Channel
+from peertunnel.transport.ciphers import fastest_cipher
 from peertunnel.transport.negotiation import read_exactly
 from peertunnel.transport.noise import NoiseChannel
 from peertunnel.transport.raw import RawSocket
@@ -29,7 +30,8 @@ class Noise:
 
     def __init__(self, identity: Identity, muxers: tuple[str, ...]) -> None:
         static = X25519PrivateKey.generate()
-        self._credentials = Credentials(identity.peer_id, static, sign_static(static, identity.sign), muxers)
+        signature = sign_static(static, identity.sign)
+        self._credentials = Credentials(identity.peer_id, static, signature, muxers, fastest_cipher())
 
     async def secure(self, raw: RawSocket, peer_id: str | None) -> "NoiseSession":
         """Secure a socket.
@@ -69,8 +71,8 @@ class NoiseSession:
         self.peer_id = secured.peer_id
         self.muxer = secured.muxer
         self._raw = raw
-        self._sealer = Sealer(secured.sending)
-        self._opener = Opener(secured.receiving)
+        self._sealer = Sealer(secured.sending, cipher=secured.cipher)
+        self._opener = Opener(secured.receiving, cipher=secured.cipher)
         self._early = b""
 
     async def read(self, n: int) -> bytes:

@@ -3,12 +3,16 @@
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 from libp2p.peer.id import ID
 
 from peertunnel.identity import Identity
+from peertunnel.protocols.noise import Cipher, Sealer
+from peertunnel.transport import noise_security
+from peertunnel.transport.ciphers import fastest_cipher
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
@@ -19,6 +23,7 @@ from tests.node.pair import PATIENCE
 
 CLIENT, SERVER = Identity.ephemeral(), Identity.ephemeral()
 NOISE, TLS = "/noise", "/tls/1.0.0"
+CPUINFO = Path("/proc/cpuinfo")
 
 
 @asynccontextmanager
@@ -166,3 +171,33 @@ async def test_who_speaks_neither_is_refused() -> None:
             await Upgrader(CLIENT, running, Nobody()).upgrade(
                 near, ID.from_base58(SERVER.peer_id), is_client=True
             )
+
+
+@pytest.mark.parametrize("servers", Cipher)
+@pytest.mark.parametrize("clients", Cipher)
+async def test_both_ends_seal_with_the_same_cipher(
+    clients: Cipher, servers: Cipher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Cipher] = []
+
+    class Noted(Sealer):
+        def __init__(self, key: bytes, *, cipher: Cipher) -> None:
+            used.append(cipher)
+            super().__init__(key, cipher=cipher)
+
+    monkeypatch.setattr(noise_security, "Sealer", Noted)
+    async with reactor() as running:
+        monkeypatch.setattr(noise_security, "fastest_cipher", lambda: clients)
+        client = Upgrader(CLIENT, running, Nobody())
+        monkeypatch.setattr(noise_security, "fastest_cipher", lambda: servers)
+        await upgrade(client, Upgrader(SERVER, running, Nobody()))
+    wanted = Cipher.AES_GCM if clients is servers is Cipher.AES_GCM else Cipher.CHACHA_POLY
+    assert used == [wanted, wanted]
+
+
+@pytest.mark.skipif(not CPUINFO.exists(), reason="the system does not tell what the processor can")
+def test_the_faster_cipher_is_wanted() -> None:
+    """AES-GCM is several times faster where the processor has instructions for it, on x86 or ARM, and slower elsewhere."""
+    can = set(CPUINFO.read_text().split())
+    is_quick = {"aes", "pclmulqdq"} <= can or {"aes", "pmull"} <= can
+    assert fastest_cipher() is (Cipher.AES_GCM if is_quick else Cipher.CHACHA_POLY)

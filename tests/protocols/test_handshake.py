@@ -1,6 +1,7 @@
 """The Noise handshake against the noise library in either role, and with ourselves; and hostile messages."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,6 +12,7 @@ from noise.connection import Keypair, NoiseConnection
 
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.protocols.handshake import Credentials, Handshake, Initiator, Responder, Secured, sign_static
+from peertunnel.protocols.noise import Cipher
 from peertunnel.protocols.peerid import ed25519_peer_id
 from peertunnel.protocols.protobuf import decode_message, encode_message
 
@@ -85,6 +87,47 @@ def test_both_know_each_other_and_the_same_multiplexer(
     assert (first.sending, first.receiving) == (second.receiving, second.sending)
     assert first.sending != first.receiving
     assert first.muxer == second.muxer == chosen
+
+
+@pytest.mark.parametrize("one", Cipher)
+@pytest.mark.parametrize("other", Cipher)
+def test_aes_gcm_seals_where_both_want_it(one: Cipher, other: Cipher) -> None:
+    first, second = shake_hands(replace(identity(), cipher=one), replace(identity(), cipher=other))
+    wanted = Cipher.AES_GCM if one is other is Cipher.AES_GCM else Cipher.CHACHA_POLY
+    assert first.cipher is second.cipher is wanted
+
+
+@pytest.mark.parametrize(
+    ("extensions", "cipher"),
+    [
+        ([(1025, b"AESGCM")], Cipher.AES_GCM),
+        ([(1025, b"AESGCM2")], Cipher.CHACHA_POLY),
+        ([(1025, b"")], Cipher.CHACHA_POLY),
+        ([(1024, b"AESGCM"), (1, b"AESGCM")], Cipher.CHACHA_POLY),
+    ],
+)
+def test_what_a_peer_wants_beside_is_no_obstacle(extensions: list[tuple[int, bytes]], cipher: Cipher) -> None:
+    ours, theirs = replace(identity(), cipher=Cipher.AES_GCM), identity()
+    initiator, responder = begin(Initiator, ours), library(theirs)
+    responder.set_as_responder()
+    responder.start_handshake()
+    responder.read_message(message(initiator))
+    shown = payload(theirs) + encode_message([(4, encode_message(extensions))])
+    initiator.receive(bytes(responder.write_message(shown)))
+    ours_shown = decode_message(responder.read_message(message(initiator)))
+    assert decode_message(ours_shown.blob(4)).blobs(1025) == [b"AESGCM"]
+    assert initiator.secured is not None and initiator.secured.cipher is cipher
+
+
+def test_a_number_where_a_cipher_belongs_is_refused() -> None:
+    theirs = identity()
+    initiator, responder = begin(Initiator, identity()), library(theirs)
+    responder.set_as_responder()
+    responder.start_handshake()
+    responder.read_message(message(initiator))
+    shown = payload(theirs) + encode_message([(4, encode_message([(1025, 1)]))])
+    with pytest.raises(RemoteProtocolError):
+        initiator.receive(bytes(responder.write_message(shown)))
 
 
 def test_as_initiator_with_the_library() -> None:

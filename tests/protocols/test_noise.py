@@ -3,13 +3,22 @@
 from collections.abc import Iterator
 
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 from noise.connection import NoiseConnection
 
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
-from peertunnel.protocols.noise import MAX_PLAINTEXT, MAX_RECORD, OVERHEAD, TAG, Opener, Sealer, sealed_size
+from peertunnel.protocols.noise import (
+    MAX_PLAINTEXT,
+    MAX_RECORD,
+    OVERHEAD,
+    TAG,
+    Cipher,
+    Opener,
+    Sealer,
+    sealed_size,
+)
 
 from .wire import cut
 
@@ -119,8 +128,18 @@ def test_a_record_is_what_the_specifications_describe(size: int, counter: int) -
     assert open_all(Opener(KEY, counter), expected) == (len(expected), plaintext)
 
 
-def test_the_librarys_session_goes_on_where_its_handshake_ended() -> None:
-    ends = [NoiseConnection.from_name(b"Noise_NN_25519_ChaChaPoly_SHA256") for _ in range(2)]
+@pytest.mark.parametrize("counter", [0, 1, 2**32, MAX_NONCE])
+def test_the_nonce_of_aes_gcm_is_written_the_other_way_round(counter: int) -> None:
+    sealed = AESGCM(KEY).encrypt(bytes(4) + counter.to_bytes(8, "big"), b"tunnel", None)
+    expected = len(sealed).to_bytes(2, "big") + sealed
+    assert seal(Sealer(KEY, counter, Cipher.AES_GCM), b"tunnel") == expected
+    assert open_all(Opener(KEY, counter, Cipher.AES_GCM), expected) == (len(expected), b"tunnel")
+
+
+@pytest.mark.parametrize("cipher", Cipher)
+def test_the_librarys_session_goes_on_where_its_handshake_ended(cipher: Cipher) -> None:
+    name = f"Noise_NN_25519_{cipher.value}_SHA256".encode()
+    ends = [NoiseConnection.from_name(name) for _ in range(2)]
     ends[0].set_as_initiator()
     ends[1].set_as_responder()
     for end in ends:
@@ -128,10 +147,10 @@ def test_the_librarys_session_goes_on_where_its_handshake_ended() -> None:
     ends[1].read_message(ends[0].write_message())
     ends[0].read_message(ends[1].write_message())
     theirs = b"".join(len(m).to_bytes(2, "big") + m for m in map(ends[0].encrypt, (b"one", b"two", b"three")))
-    opener = Opener(ends[1].noise_protocol.cipher_state_decrypt.k)
+    opener = Opener(ends[1].noise_protocol.cipher_state_decrypt.k, cipher=cipher)
     assert open_all(opener, theirs) == (len(theirs), b"onetwothree")
     ends[1].encrypt(b"sent before we took over")
-    sealer = Sealer(ends[1].noise_protocol.cipher_state_encrypt.k, nonce=1)
+    sealer = Sealer(ends[1].noise_protocol.cipher_state_encrypt.k, nonce=1, cipher=cipher)
     ends[0].noise_protocol.cipher_state_decrypt.n = 1
     assert [ends[0].decrypt(seal(sealer, text)[2:]) for text in (b"four", b"five")] == [b"four", b"five"]
 

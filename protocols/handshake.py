@@ -33,7 +33,7 @@ _SIGNED: Final = b"noise-libp2p-static-key:"
 _KEY_BYTES = 32  # of X25519
 _MAX_MUXERS = 16  # that a peer may name; there are three in the world
 _MUXERS: Final = 2  # the extension of the muxer negotiation
-_CIPHER: Final = 1025  # ours; from 1024 on they are for experiments (libp2p specs, noise, "Noise extensions")
+_CIPHER: Final = 1025  # ours; above 1024 they are for experiments (libp2p specs, noise, "Noise extensions")
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,7 @@ class Tunnels:
         stream = self._open.pop(number)
         self._sent += stream.sent_bytes
         self._received += stream.received_bytes
-        if self._changed:
-            self._changed.unpark_all()
+        self._changed.unpark_all()
 
     def closed(self, number: int, outcome: Outcome) -> None:
         """Report that a tunnel has ended."""

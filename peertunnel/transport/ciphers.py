@@ -6,7 +6,7 @@ from time import perf_counter
 from peertunnel.protocols.noise import Cipher, Sealer, sealed_size
 
 _SAMPLE = bytes(32 * 1024)  # half a full record
-_TRIES = 5  # of which the shortest counts; all together take well below a millisecond
+_TRIES = 5  # of which the shortest counts; all together take a millisecond
 
 
 @functools.cache

@@ -23,7 +23,6 @@ class FrameType(IntEnum):
 class Flag(IntFlag):
     """What a frame says of its stream; any combination may ride on one frame."""
 
-    NONE = 0
     SYN = 1
     ACK = 2
     FIN = 4

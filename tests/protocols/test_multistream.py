@@ -255,3 +255,20 @@ async def test_our_initiator_agrees_with_the_librarys_responder() -> None:
     assert initiator.receive(await ours.receive_some()) == b""
     assert initiator.agreed is True
     assert await theirs.receive_some() == b"first data"
+
+
+def test_a_proposal_counts_only_with_its_newline() -> None:
+    peer = responder()
+    answer, rest = peer.receive((HEADER + TUNNEL_LINE)[:-1])
+    assert (answer, rest, peer.protocol) == (HEADER, b"", None)
+    assert peer.receive(b"\nSSH-2.0-") == (TUNNEL_LINE, b"SSH-2.0-")
+    with pytest.raises(RemoteProtocolError, match="no newline"):
+        responder().receive(HEADER + TUNNEL_LINE[:-1] + b"0")
+
+
+def test_a_long_protocol_has_a_length_of_two_bytes() -> None:
+    name = "/" + "x" * 148
+    speaking = [Responder([name].__contains__, list) for _ in range(2)]
+    assert speaking[0].receive(HEADER + encode_line(name) + b"hi") == (HEADER + encode_line(name), b"hi")
+    with pytest.raises(RemoteProtocolError, match="claims"):
+        speaking[1].receive(HEADER + bytes([len(name) + 1]) + name.encode() + b"\n")

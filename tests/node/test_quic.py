@@ -33,8 +33,8 @@ if (reason := quic.why_not()) is not None:
     lack(f"no QUIC: {reason}")
 
 from peertunnel.transport.quic import udp
-from peertunnel.transport.quic.connection import BATCH, HELD, QuicConnection
-from peertunnel.transport.quic.transport import SEND_WINDOW, STREAM_WINDOW
+from peertunnel.transport.quic.connection import BATCH, HELD, SEND_WINDOW, QuicConnection
+from peertunnel.transport.quic.transport import STREAM_WINDOW
 
 SO_NO_CHECK = 11  # socket(7) of Linux; Python doesn't know it
 IPV6 = ("/ip6/::1/tcp/0",)

@@ -314,6 +314,18 @@ def test_connections_take_turns() -> None:
     assert len(set(order[:4])) == 4
 
 
+def test_what_is_held_for_a_peer_has_a_limit_that_may_change() -> None:
+    client, server = engine(0), engine(1)
+    _, ours, _ = connected(server, client)
+    stream = client.open(ours)
+    assert stream is not None
+    client.limit(ours, 10_000)
+    assert [client.write(ours, stream, bytes(20_000)) for _ in range(2)] == [10_000, 0]
+    client.limit(ours, 25_000)
+    assert ("writable", ours, stream, "") in happened(client)
+    assert client.write(ours, stream, bytes(20_000)) == 15_000
+
+
 def test_a_panic_costs_one_connection() -> None:
     """Asked for a stream that this end can't write to, quinn panics."""
     client, server = engine(0), engine(1)

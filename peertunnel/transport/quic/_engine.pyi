@@ -98,6 +98,8 @@ class Endpoint:
         """Close a connection at once."""
     def ping(self, connection: int) -> None:
         """Send something that the peer must acknowledge."""
+    def limit(self, connection: int, size: int) -> None:
+        """Hold so many bytes for a peer from now on, at most: sent ahead of its acknowledgement, or still to be sent."""
     def rebound(self, connection: int) -> None:
         """Move a connection to the socket's new address."""
     def peer_certificate(self, connection: int) -> bytes | None:

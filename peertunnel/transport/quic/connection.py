@@ -4,8 +4,8 @@ Nothing waits in Python but what the engine could not take or a reader has not t
 a peer credit for what was read from it, so a reader that stops holds back its own stream and no other.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -13,10 +13,12 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from peertunnel.protocols.yamux import MAX_PAYLOAD
+from peertunnel.protocols.yamux.window import CEILING_RATE, HOLD
 from peertunnel.streams import End
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.quic.flow import Flow
 from peertunnel.transport.raw import socket_address
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
@@ -26,35 +28,12 @@ from peertunnel.transport.way import DIRECT, Way
 if TYPE_CHECKING:
     from peertunnel.transport.quic.endpoint import Endpoint
 
+SEND_WINDOW = 16 * 1024 * 1024  # bytes of ours that the engine holds for one peer
+CEILING = (
+    512 * 1024
+)  # the same beside messages, where the round trip is short; measured: half as much gains nothing
 BATCH = 256 * 1024  # bytes that are handed to the engine at a time
 HELD = 256 * 1024  # bytes of a stream that are read ahead of whoever takes them
-
-
-@dataclass(slots=True)
-class _Flow:
-    """What a stream has on the way between the engine and us.
-
-    Attributes:
-        stream: the stream.
-        held: bytes that were read and not consumed yet.
-        unsent: bytes that the engine has not taken.
-        served: when it last took some; 0 for never.
-        is_full: the engine takes no more for now.
-        is_paused: there may be more to read.
-        is_read: everything has been read, and the peer's end.
-        is_finishing: our end follows what is unsent.
-        is_over: the stream takes no part any more; only what is unsent has to leave.
-    """
-
-    stream: MuxedStream
-    held: int = 0
-    unsent: bytes = b""
-    served: float = 0.0
-    is_full: bool = False
-    is_paused: bool = False
-    is_read: bool = False
-    is_finishing: bool = False
-    is_over: bool = False
 
 
 class QuicConnection(MuxedConnection):
@@ -90,7 +69,9 @@ class QuicConnection(MuxedConnection):
         self._engine = endpoint.engine
         self._is_initiator = is_initiator
         self._path = self._engine.path(number) or ("0.0.0.0", 0, 0.0, 0)
-        self._flows: dict[int, _Flow] = {}
+        self._nearest = math.inf  # seconds, the shortest round trip so far; beside bulk it is longer
+        self._is_narrow = False  # whether the engine holds less than SEND_WINDOW, for the sake of messages
+        self._flows: dict[int, Flow] = {}
         self._resumed: list[int] = []
         self._writable: list[int] = []
         self._undelivered: set[int] = set()
@@ -100,7 +81,7 @@ class QuicConnection(MuxedConnection):
 
     async def carry(self) -> str:
         """Carry bytes until the connection ends; return why it did."""
-        self.round_trip = self._look()[2]
+        self.round_trip = self._nearest = self._look()[2]
         self._endpoint.resumed.add(self)
         self._endpoint.flush()
         await self.event_closed.wait()
@@ -159,6 +140,7 @@ class QuicConnection(MuxedConnection):
             if acknowledgements > before:
                 # Where other data is on the way, too, this may have been the answer to that.
                 self.round_trip = smoothed if self.has_streams else trio.current_time() - began
+                self._nearest = min(self._nearest, self.round_trip)
                 self._pinged = None
                 self._endpoint.pinging.discard(self)
                 self._pongs.unpark_all()
@@ -182,7 +164,7 @@ class QuicConnection(MuxedConnection):
             self._aborted(flow)
         flow.is_paused = True
 
-    def _take(self, flow: _Flow, view: memoryview, size: int, end: bool | None) -> None:
+    def _take(self, flow: Flow, view: memoryview, size: int, end: bool | None) -> None:
         """Hand on bytes, and the peer's end if that is behind them."""
         flow.is_read = end is True
         if size:
@@ -207,7 +189,7 @@ class QuicConnection(MuxedConnection):
         for _, stream_id in sorted(waiting):
             self._write_on(stream_id)
 
-    def _aborted(self, flow: _Flow) -> None:
+    def _aborted(self, flow: Flow) -> None:
         """Take the peer's reset: neither direction goes on, whichever the peer has named."""
         self.reset(flow.stream.stream_id)
         self.forget(flow.stream)
@@ -231,8 +213,8 @@ class QuicConnection(MuxedConnection):
         return 0 if flow is None or flow.is_over else BATCH - len(flow.unsent)
 
     def batch_views(self, size: int) -> Sequence[memoryview]:
-        """Return the memory in which `send_batch` wants its payload, for up to `size` bytes."""
-        return [buffers.batch[: min(size, BATCH)]]
+        """Return the memory in which `send_batch` wants its payload, for `size` bytes or, beside messages, fewer."""
+        return [buffers.batch[: min(size, MAX_PAYLOAD if self._endpoint.expects_messages else BATCH)]]
 
     def send_batch(self, stream_id: int, size: int) -> None:
         """Send `size` bytes of payload that lie in the batch's memory."""
@@ -242,10 +224,20 @@ class QuicConnection(MuxedConnection):
         """Send a copy of `data`, within the stream's window."""
         flow = self._flows.get(stream_id)
         if flow is not None and not flow.is_over:
+            self._make_way(flow.carries_messages(len(data)))
             self._write(flow, flow.unsent + data if flow.is_full else data)
             self._endpoint.flush()
 
-    def _write(self, flow: _Flow, data: Buffer) -> None:
+    def _make_way(self, is_message: bool) -> None:
+        """Keep short what stands in front of messages, as long as they come; what is on the way already is in front of all."""
+        if is_message:
+            self._endpoint.messages_until = self.now() + HOLD
+        if self._is_narrow is not self._endpoint.expects_messages:
+            self._is_narrow = not self._is_narrow
+            ceiling = max(CEILING, int(CEILING_RATE * self._nearest))
+            self._engine.limit(self.number, min(ceiling, SEND_WINDOW) if self._is_narrow else SEND_WINDOW)
+
+    def _write(self, flow: Flow, data: Buffer) -> None:
         """Have the engine take data until it says that it takes no more; the rest is kept, and closes the window.
 
         Only where it has said so does it tell when there is room again.
@@ -331,7 +323,7 @@ class QuicConnection(MuxedConnection):
         return self._engine.open(self.number)
 
     def _enrol(self, stream: MuxedStream) -> MuxedStream:
-        self._flows[stream.stream_id] = _Flow(stream)
+        self._flows[stream.stream_id] = Flow(stream)
         return super()._enrol(stream)
 
     def forget(self, stream: MuxedStream) -> None:

@@ -6,6 +6,7 @@ engine's timers are kept by a task, which sleeps while datagrams keep coming.
 
 import errno
 import logging
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from peertunnel.transport.upgrade import UpgradeError
 from peertunnel.transport.way import DIRECT, Way
 
 BATCHES = 16  # sends and receives of up to 64 KiB before others get their turn
+FEW_BATCHES = 2  # the same while messages are expected, which stand behind all of them
 HUSH = 0.2  # seconds without data amid a transfer; once or twice that, and its receiver speaks up
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _REFUSED = 0x12A  # the code of a close for a wrong certificate: QUIC's for TLS' alert bad_certificate
@@ -69,6 +71,7 @@ class Endpoint:
         name: the address that the socket is bound to.
         resumed: connections whose readers have caught up.
         pinging: connections that wait for an acknowledgement.
+        messages_until: seconds; until then more messages are expected, on some stream.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Endpoint:
         self.name = udp.name
         self.resumed: set[QuicConnection] = set()
         self.pinging: set[QuicConnection] = set()
+        self.messages_until = -math.inf
         self._now = (
             trio.lowlevel.current_clock().current_time
         )  # trio.current_time looks for it anew each time
@@ -93,6 +97,11 @@ class Endpoint:
         self._heard: set[int] = set()  # connections of ours by which data has come of late
         self._hears = trio.Event()
         self._is_working = self._is_flushing = False
+
+    @property
+    def expects_messages(self) -> bool:
+        """Whether messages come on one of the streams, which should not wait for long behind bulk."""
+        return self._now() < self.messages_until
 
     async def run(self) -> None:
         """Serve the socket until cancelled; connections that are still open are closed then."""
@@ -164,7 +173,7 @@ class Endpoint:
 
     def _receive(self) -> None:
         now = self._now()
-        for _ in range(BATCHES):
+        for _ in range(FEW_BATCHES if self.expects_messages else BATCHES):
             try:
                 data, stride, source, local = self._udp.receive()
             except BlockingIOError:
@@ -207,11 +216,11 @@ class Endpoint:
         """
         for connection in list(self.pinging):
             connection.on_received()
-        sent = 0
+        sent, most = 0, FEW_BATCHES if self.expects_messages else BATCHES
         if self._unsent is not None and self._leaves(self._unsent):
             self._unsent = None
         while True:
-            may_send = sent < BATCHES and self._unsent is None
+            may_send = sent < most and self._unsent is None
             events, batch, due = self.engine.turn(self._udp.segments if may_send else 0, self._now())
             if events:
                 self._take(events)

@@ -24,7 +24,7 @@ from peertunnel.transport.addresses import is_loopback
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.listener import ListenError
 from peertunnel.transport.quic import _engine, is_quic
-from peertunnel.transport.quic.connection import QuicConnection
+from peertunnel.transport.quic.connection import SEND_WINDOW, QuicConnection
 from peertunnel.transport.quic.endpoint import Accept, Endpoint
 from peertunnel.transport.quic.udp import UdpSocket
 from peertunnel.transport.race import Attempt, alternate, failing
@@ -44,7 +44,6 @@ STREAMS = 1024  # that a peer may have open with us; as over yamux
 # is for all streams: 16 and 64 stalled ones stop no other, where theirs is used up by 2.
 STREAM_WINDOW = (8 * 1024 * 1024, 2 * 1024 * 1024)
 CONNECTION_WINDOW = 128 * 1024 * 1024
-SEND_WINDOW = 16 * 1024 * 1024  # bytes of ours that the engine holds for one peer
 IDLE = 10.0  # seconds of silence before a peer counts as lost; with one KEEPALIVE before it, 14 at most
 KEEPALIVE = 4.0  # seconds; rust-libp2p gives up after 10
 DATAGRAM = 1452  # bytes; what an Ethernet frame has room for behind IPv6 and UDP

@@ -43,8 +43,7 @@ pub struct Core {
 
 impl Core {
     pub fn new(endpoint: quinn::Endpoint, configs: [(quinn::ClientConfig, Arc<quinn::ServerConfig>); 2]) -> Self {
-        let (entries, ids, next, queue, last, timers) = Default::default();
-        let (handshakes, over, responses, output, events) = Default::default();
+        let (entries, ids, next, queue, last, timers, handshakes, over, responses, output, events) = Default::default();
         Self { endpoint, configs, entries, ids, next, queue, last, timers, handshakes, over, responses, output, events }
     }
 
@@ -87,8 +86,7 @@ impl Core {
             let transmit = self.endpoint.retry(incoming, &mut answer).ok();
             return self.responses.extend(transmit.map(|transmit| (transmit, answer)));
         }
-        let is_full = self.handshakes.len() >= MAX_HANDSHAKES;
-        if let Some(oldest) = is_full.then(|| self.handshakes.pop_first()).flatten() {
+        if let Some(oldest) = (self.handshakes.len() >= MAX_HANDSHAKES).then(|| self.handshakes.pop_first()).flatten() {
             self.act(oldest, |connection| connection.close(now, 0u8.into(), Default::default()));
         }
         let config = self.configs[usize::from(incoming.remote_address().ip().is_loopback())].1.clone();

@@ -16,8 +16,7 @@ use quinn_proto::{self as quinn, Connection, ConnectionIdGenerator, Dir, ReadErr
 use ring::{hkdf, hmac};
 use rustls::pki_types::CertificateDer;
 
-use crate::core::{Core, Happened};
-use crate::given::{Clock, Ids};
+use crate::{core::Core, core::Happened, given::Clock, given::Ids};
 
 type Read = (usize, Option<bool>);
 type Turn<'py> = (Vec<Happened>, Option<Bound<'py, PyTuple>>, Option<f64>);
@@ -179,6 +178,10 @@ impl Endpoint {
 
     fn ping(&mut self, connection: u64) {
         self.core.act(connection, Connection::ping);
+    }
+
+    fn limit(&mut self, connection: u64, size: u64) {
+        self.core.act(connection, |connection| connection.set_send_window(size));
     }
 
     fn rebound(&mut self, connection: u64) {

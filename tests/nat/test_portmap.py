@@ -1,12 +1,14 @@
 """Ports are mapped at a real router, miniupnpd, in each of its protocols, and a stranger comes in through them."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import pytest
 import trio
 
 from tests.interop.peers import Running
 from tests.nat.home import HOST6, OUTSIDE, PORT, RENUMBERED, Home, open_home
+from tests.nat.together import together
 
 TCP, UDP = f"/ip4/{OUTSIDE}/tcp/{PORT}", f"/ip4/{OUTSIDE}/udp/{PORT}/quic-v1"
 TCP6 = f"/ip6/{HOST6}/tcp/{PORT}"
@@ -61,8 +63,7 @@ async def test_all_protocols_together_give_one_mapping_by_the_best() -> None:
             assert (await home.mapped()).count("dnat") == 2
 
 
-@pytest.mark.parametrize("protocol", EVERY)
-async def test_a_mapping_outlives_its_lease_while_we_do(protocol: str) -> None:
+async def _outlives_its_lease(protocol: str) -> None:
     async with open_home() as home:
         await home.route()
         await home.speak([protocol])
@@ -77,6 +78,10 @@ async def test_a_mapping_outlives_its_lease_while_we_do(protocol: str) -> None:
             await until(lambda: _is_empty(home), seconds=30)
 
 
+async def test_a_mapping_outlives_its_lease_while_we_do() -> None:
+    await together({protocol: partial(_outlives_its_lease, protocol) for protocol in EVERY})
+
+
 @pytest.mark.parametrize("protocol", ["PCP", "NAT-PMP"])
 async def test_a_router_that_restarts_is_told_again(protocol: str) -> None:
     async with open_home() as home:
@@ -89,8 +94,7 @@ async def test_a_router_that_restarts_is_told_again(protocol: str) -> None:
             await until(lambda: _greets(home))
 
 
-@pytest.mark.parametrize("protocol", EVERY)
-async def test_a_new_address_is_seen_at_the_next_renewal(protocol: str) -> None:
+async def _sees_a_new_address(protocol: str) -> None:
     async with open_home() as home:
         await home.route()
         await home.speak([protocol])
@@ -99,6 +103,10 @@ async def test_a_new_address_is_seen_at_the_next_renewal(protocol: str) -> None:
             await home.renumber(is_told=False)
             await until(lambda: _tells(process, f"/ip4/{RENUMBERED}/tcp/{PORT}"))
             assert await home.greeting(RENUMBERED) == "hello"
+
+
+async def test_a_new_address_is_seen_at_the_next_renewal() -> None:
+    await together({protocol: partial(_sees_a_new_address, protocol) for protocol in EVERY})
 
 
 @pytest.mark.parametrize("protocol", ["PCP", "NAT-PMP"])

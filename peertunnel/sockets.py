@@ -18,8 +18,8 @@ import trio
 from peertunnel.endpoints import Endpoint, TcpEndpoint, UnixEndpoint
 from peertunnel.errors import LocalPortError, TargetError
 
-# Bytes that a client may have sent ahead. Left to itself the system lets those have more of which more is read: of eight
-# transfers side by side one could have a fifth of the others' pace; measured: 4.7 times before, 1.0 to 1.8 with this.
+# Bytes that a client, or a target on this machine, may have sent ahead. Left to itself the system lets those have more of
+# which more is read: of eight transfers side by side one could have a fifth of the others' pace.
 RECEIVE_BUFFER = 1024 * 1024
 BACKLOG = 4096  # connections; Linux's default for somaxconn, which Go uses too
 PICK_TRIES = 20  # ports tried until one is free on every address
@@ -91,6 +91,7 @@ def dial_at_once(endpoint: Endpoint) -> socket.socket | None:
     except OSError:
         return None  # there is no IPv6, or there are too many files open: dial will say so
     try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         error = sock.connect_ex(address)
         if error == errno.EINPROGRESS:
             error = sock.connect_ex(address)

@@ -239,7 +239,7 @@ async def test_a_stranger_s_lock_is_not_waited_for_any_longer(tmp_path: Path, au
     os.close(handle)
 
 
-async def test_all_clients_may_send_equally_far_ahead() -> None:
+async def test_all_clients_and_targets_may_send_equally_far_ahead() -> None:
     """Where the system decides, it gives those more of which more is read, who then get on at the others' expense."""
     (listener, *others) = await sockets.listen(TcpEndpoint(None, 0))
     with socket.create_connection(listener.getsockname()[:2]):
@@ -251,6 +251,12 @@ async def test_all_clients_may_send_equally_far_ahead() -> None:
         socket.SOL_SOCKET, socket.SO_RCVBUF
     )
     assert before != asked.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    dialled = sockets.dial_at_once(TcpEndpoint(None, listener.getsockname()[1]))
+    assert dialled is not None  # targets of this machine are no other
+    assert dialled.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == accepted.getsockopt(
+        socket.SOL_SOCKET, socket.SO_RCVBUF
+    )
+    dialled.close()
     asked.close()
     accepted.close()
     sockets.close_listeners([listener, *others])

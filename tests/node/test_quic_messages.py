@@ -49,7 +49,7 @@ async def test_beside_messages_little_is_on_the_way() -> None:
         talk(chat)
         assert sum(map(len, near.batch_views(BATCH))) == MAX_PAYLOAD
         assert taken(beside) <= CEILING
-        await until(lambda: not near._endpoint.expects_messages)
+        await until(lambda: near.now() > near._endpoint.messages_until)
         assert taken(alone) > STREAM_WINDOW[1] - CEILING
 
 

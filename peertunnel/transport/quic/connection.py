@@ -214,7 +214,9 @@ class QuicConnection(MuxedConnection):
 
     def batch_views(self, size: int) -> Sequence[memoryview]:
         """Return the memory in which `send_batch` wants its payload, for `size` bytes or, beside messages, fewer."""
-        return [buffers.batch[: min(size, MAX_PAYLOAD if self._endpoint.expects_messages else BATCH)]]
+        return [
+            buffers.batch[: min(size, MAX_PAYLOAD if self.now() < self._endpoint.messages_until else BATCH)]
+        ]
 
     def send_batch(self, stream_id: int, size: int) -> None:
         """Send `size` bytes of payload that lie in the batch's memory."""
@@ -230,9 +232,10 @@ class QuicConnection(MuxedConnection):
 
     def _make_way(self, is_message: bool) -> None:
         """Keep short what stands in front of messages, as long as they come; what is on the way already is in front of all."""
+        endpoint, now = self._endpoint, self.now()
         if is_message:
-            self._endpoint.messages_until = self.now() + HOLD
-        if self._is_narrow is not self._endpoint.expects_messages:
+            endpoint.messages_until = now + HOLD
+        if self._is_narrow is not (now < endpoint.messages_until):
             self._is_narrow = not self._is_narrow
             ceiling = max(CEILING, int(CEILING_RATE * self._nearest))
             self._engine.limit(self.number, min(ceiling, SEND_WINDOW) if self._is_narrow else SEND_WINDOW)

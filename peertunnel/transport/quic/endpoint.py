@@ -71,7 +71,7 @@ class Endpoint:
         name: the address that the socket is bound to.
         resumed: connections whose readers have caught up.
         pinging: connections that wait for an acknowledgement.
-        messages_until: seconds; until then more messages are expected, on some stream.
+        messages_until: seconds; until then messages are expected, on some stream, which should not wait behind bulk.
     """
 
     def __init__(
@@ -97,11 +97,6 @@ class Endpoint:
         self._heard: set[int] = set()  # connections of ours by which data has come of late
         self._hears = trio.Event()
         self._is_working = self._is_flushing = False
-
-    @property
-    def expects_messages(self) -> bool:
-        """Whether messages come on one of the streams, which should not wait for long behind bulk."""
-        return self._now() < self.messages_until
 
     async def run(self) -> None:
         """Serve the socket until cancelled; connections that are still open are closed then."""
@@ -173,7 +168,9 @@ class Endpoint:
 
     def _receive(self) -> None:
         now = self._now()
-        for _ in range(FEW_BATCHES if self.expects_messages else BATCHES):
+        for number in range(BATCHES):
+            if number == FEW_BATCHES and now < self.messages_until:
+                return
             try:
                 data, stride, source, local = self._udp.receive()
             except BlockingIOError:
@@ -216,12 +213,14 @@ class Endpoint:
         """
         for connection in list(self.pinging):
             connection.on_received()
-        sent, most = 0, FEW_BATCHES if self.expects_messages else BATCHES
+        sent = 0
         if self._unsent is not None and self._leaves(self._unsent):
             self._unsent = None
         while True:
+            now = self._now()
+            most = FEW_BATCHES if now < self.messages_until else BATCHES
             may_send = sent < most and self._unsent is None
-            events, batch, due = self.engine.turn(self._udp.segments if may_send else 0, self._now())
+            events, batch, due = self.engine.turn(self._udp.segments if may_send else 0, now)
             if events:
                 self._take(events)
             if batch is not None:

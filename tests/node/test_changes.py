@@ -117,6 +117,19 @@ async def test_a_note_that_fails_keeps_nobody_from_being_told(
     assert "unforeseen" in caplog.text
 
 
+async def test_where_the_system_tells_nothing_it_is_looked_at(
+    network: Network, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "AF_NETLINK", 99)  # which no system has
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(changes.watch_network, network.note)
+        await network.look()
+        network.addresses.append(InterfaceAddress("wlan0", 2, ip_address("198.51.100.7")))
+        await network.look()
+        assert network.notes == 1
+        nursery.cancel_scope.cancel()
+
+
 # -- while there are no descriptors left -------------------------------------------------------------------------------
 
 

@@ -245,7 +245,7 @@ class Node:
             emit(
                 Warned(
                     f"Peer {peer_id} knows the id of {service.name}, but is not the provider known from before: "
-                    "if it was replaced, run again with --accept-new-key."
+                    "if it was replaced, run pt bind with --accept-new-key."
                 )
             )
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from importlib import import_module
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -43,6 +44,15 @@ class Commands(click.Group):
         command = getattr(import_module(f"peertunnel.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; with --json, Ctrl-C doesn't have click end the line at which it was typed."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if ctx.ensure_object(options.Flags).json:
+                raise click.Abort() from None
+            raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with the beginning of their help."""

@@ -7,6 +7,7 @@ import click
 from peertunnel.cli import options, values
 from peertunnel.cli.circuits import Circuits
 from peertunnel.cli.circuits import options as circuit_options
+from peertunnel.errors import UsageError
 
 if TYPE_CHECKING:
     from peertunnel.endpoints import Endpoint
@@ -45,6 +46,11 @@ def relay(
 
     It prints the flag that the others add to their commands.
     """
+    if flags.relay_only:
+        raise UsageError(
+            "A relay can't hide its addresses, since it is there to be reached.",
+            hint="Leave out --relay-only.",
+        )
     places = (*listen, *flags.p2p_listen)
     if port is not None or not places:
         number = PORT if port is None else port

@@ -97,6 +97,7 @@ class Examination:
         self._servers: list[Server] = []
         self._visited = trio.Event()
         self._counted = trio.Event()
+        self._failed: set[trio.Event] = set()
         self._calls: trio.Nursery
         self._patience = config.wait * VISIT
         named = [split_address(text) for text in config.relays]
@@ -119,7 +120,7 @@ class Examination:
 
             def begin(work: Callable[[], Awaitable[None]]) -> trio.Event:
                 done = trio.Event()
-                nursery.start_soon(_until, deadline, work, done)
+                nursery.start_soon(self._until, deadline, work, done)
                 return done
 
             visited, filtered, mapped = begin(self._visit_all), begin(self._filter), begin(self._map)
@@ -128,7 +129,6 @@ class Examination:
             if not relays:
                 relays[""] = begin(self._find_relays)
             steps: list[tuple[trio.Event, Judge]] = [
-                (visited, judgements.addresses),
                 (visited, judgements.mapping),
                 (filtered, judgements.filtering),
                 (datagrams, judgements.datagrams),
@@ -138,13 +138,21 @@ class Examination:
                 (dht, judgements.dht),
                 *((done, judgements.relay_of(peer_id)) for peer_id, done in relays.items()),
             ]
+            emit(judgements.addresses(self.facts))
             for done, judge in steps:
                 await done.wait()
-                emit(judge(self.facts))
+                checked = judge(self.facts)
+                emit(judgements.failed(checked) if done in self._failed else checked)
             last = outlook(self.facts)
             emit(last)
             nursery.cancel_scope.cancel()
         return last
+
+    async def _until(self, deadline: float, work: Callable[[], Awaitable[None]], done: trio.Event) -> None:
+        with trio.move_on_at(deadline):
+            if not await contained(work):
+                self._failed.add(done)
+        done.set()
 
     # -- by the peers that were named -----------------------------------------------------------------------------
 
@@ -263,9 +271,3 @@ class Examination:
         async with trio.open_nursery() as nursery:
             for peer_id, places in self._node.host.reservations.found[:MAX_FOUND]:
                 nursery.start_soon(attempt, peer_id, places)
-
-
-async def _until(deadline: float, work: Callable[[], Awaitable[None]], done: trio.Event) -> None:
-    with trio.move_on_at(deadline):
-        await contained(work)
-    done.set()

@@ -15,6 +15,7 @@ _SECOND = "Name another pt relay in another place with --via."
 _RUN_ONE = "Run pt relay on a public machine, and name it with --via."
 _CGNAT = "ask the provider for a public address, or use IPv6 or a relay."
 _SWITCH_ON = "Switch UPnP or NAT-PMP on in the router, if it is yours."
+_REPORT = "Run it again with -vv, and report what it prints."
 _COMERS = {
     Filtering.INDEPENDENT: "strangers are let in",
     Filtering.ADDRESS: "only addresses that were called are let in",
@@ -157,6 +158,11 @@ def dht(facts: Facts) -> Checked:
 def relay_of(peer_id: str) -> Callable[[Facts], Checked]:
     """Give the judge of a relay that was named, or of those that were found where the id is empty."""
     return lambda facts: _named(facts.relays[peer_id]) if peer_id else _found(facts)
+
+
+def failed(checked: Checked) -> Checked:
+    """Give the place of a judgement whose facts could not be found out: what is missing would be taken for an answer."""
+    return _unknown(checked.check, "not tested: the check failed, which is a bug in pt", _REPORT)
 
 
 def _named(relay: Relay) -> Checked:

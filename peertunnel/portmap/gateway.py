@@ -8,6 +8,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,17 +43,21 @@ def default_gateways(
     Raises:
         OSError: we can't look, since there are no descriptors left, say.
     """
-    if not os.access(_ROUTES, os.R_OK):  # another system, or one that tells nobody, as Android
-        own = _own_address(_ELSEWHERE)
-        return () if own is None else (Gateway(None, own),)
-    found: list[Gateway] = []
+    if os.access(_ROUTES, os.R_OK):
+        with suppress(ValueError):  # they are not as Linux writes them
+            return tuple(_listed(interfaces))
+    own = _own_address(_ELSEWHERE)  # another system, or one that tells nobody, as Android
+    return () if own is None else (Gateway(None, own),)
+
+
+def _listed(interfaces: Callable[[], tuple[InterfaceAddress, ...]]) -> Iterator[Gateway]:
     for _, ip in sorted(_routes4(_lines(_ROUTES)))[:1]:
         if (own := _own_address(str(ip))) is not None:
-            found.append(Gateway(ip, own))
+            yield Gateway(ip, own)
     for _, ip6, interface in sorted(_routes6(_lines(_ROUTES6)))[:1]:
         owns = [a for a in interfaces() if a.interface == interface and a.ip.version == 6 and a.ip.is_global]
-        found += [Gateway(ip6, own.ip, own.index) for own in owns[:MAX_HOLES]]
-    return tuple(found)
+        for address in owns[:MAX_HOLES]:
+            yield Gateway(ip6, address.ip, address.index)
 
 
 def _lines(path: Path) -> list[list[str]]:

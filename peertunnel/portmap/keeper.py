@@ -65,7 +65,7 @@ class Keeper:
                     delay = next(delays, delay)
                     await self._sleep(delay)
         finally:
-            self.settled.set()
+            self._publish(())
             with trio.move_on_after(_FAREWELL) as farewell:
                 farewell.shield = True
                 await self._leave()

@@ -78,6 +78,14 @@ def test_an_interrupted_demo_leaves_nothing(number: int, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interruption_is_told_in_json_alone(tmp_path: Path) -> None:
+    with Started(tmp_path / "home", "demo", "--json", TMPDIR=str(tmp_path)) as demo:
+        wait_for(demo, "http.server")
+        assert demo.end(signal.SIGINT) == 130
+        assert json.loads(demo.output.splitlines()[-1])["code"] == 130
+        assert demo.errors == ""
+
+
 @pytest.mark.parametrize(
     ("program", "name"),
     [("http.server", "The web server"), ("tcp", "The provider"), ("bind", "The consumer")],

@@ -12,7 +12,7 @@ from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, MAX_KEY, MAX_P
 from peertunnel.protocols.kademlia.messages import decode as decode_kad
 from peertunnel.protocols.kademlia.messages import encode as encode_kad
 from peertunnel.protocols.multistream import Initiator, Responder
-from peertunnel.protocols.noise import Opener, Sealer, sealed_size
+from peertunnel.protocols.noise import Cipher, Opener, Sealer, sealed_size
 from peertunnel.protocols.peerid import ed25519_peer_id
 from peertunnel.protocols.record import unseal
 from peertunnel.protocols.rendezvous import Book, Discovered, decode, encode
@@ -117,21 +117,25 @@ def yamux(data: bytes) -> None:
 def noise(data: bytes) -> None:
     """A record opens if it is the one that was sealed; whatever was done to it is noticed."""
     script = Script(data)
+    cipher = list(Cipher)[script.choose(len(Cipher))]
+    rooms = [bytearray(script.choose(256) * 4) for _ in range(2)]
+    spoils, cut = script.choose(3), script.choose(20) * script.choose(2)
+    at_and_by = [(script.choose(256), script.choose(256)) for _ in range(spoils)]
     plaintext = b"".join(script.parts())[:300]
     sealed = bytearray(sealed_size(len(plaintext)))
-    Sealer(KEY).seal(memoryview(plaintext), memoryview(sealed), 0)
-    for _ in range(script.choose(3)):
-        if sealed:
-            sealed[script.choose(256) % len(sealed)] ^= script.choose(256)
-    del sealed[len(sealed) - script.choose(20) :]
-    for wire in (sealed, data):
-        room = bytearray(script.choose(256) * 4)
+    Sealer(KEY, cipher=cipher).seal(memoryview(plaintext), memoryview(sealed), 0)
+    honest = bytes(sealed)
+    for at, by in at_and_by if sealed else ():
+        sealed[at % len(sealed)] ^= by
+    del sealed[len(sealed) - cut :]
+    for wire, room in zip((bytes(sealed), data), rooms, strict=True):
         try:
-            consumed, filled = Opener(KEY).open(memoryview(wire), memoryview(room))
+            consumed, filled = Opener(KEY, cipher=cipher).open(memoryview(wire), memoryview(room))
         except RemoteProtocolError:
+            assert wire != honest, "an honest record is refused"
             continue
-        assert filled <= consumed <= len(wire)
-        assert (consumed, bytes(room[:filled])) in ((0, b""), (len(wire), plaintext))
+        opens = wire == honest and len(room) >= len(plaintext)
+        assert (consumed, bytes(room[:filled])) == ((len(wire), plaintext) if opens else (0, b""))
 
 
 def multistream(data: bytes) -> None:

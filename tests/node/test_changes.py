@@ -95,6 +95,41 @@ async def test_changes_are_told_and_nothing_else(network: Network, autojump_cloc
         nursery.cancel_scope.cancel()
 
 
+async def test_a_note_that_fails_keeps_nobody_from_being_told(
+    network: Network, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = 0
+
+    async def fail() -> None:
+        nonlocal told
+        told += 1
+        raise KeyError("unforeseen")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(changes.watch_network, fail)
+        nursery.start_soon(changes.watch_network, network.note)
+        await network.look()
+        for change in (1, 2):
+            network.asleep += 2 * changes.ASLEEP
+            await network.look()
+            assert told == network.notes == change
+        nursery.cancel_scope.cancel()
+    assert "unforeseen" in caplog.text
+
+
+async def test_where_the_system_tells_nothing_it_is_looked_at(
+    network: Network, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "AF_NETLINK", 99)  # which no system has
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(changes.watch_network, network.note)
+        await network.look()
+        network.addresses.append(InterfaceAddress("wlan0", 2, ip_address("198.51.100.7")))
+        await network.look()
+        assert network.notes == 1
+        nursery.cancel_scope.cancel()
+
+
 # -- while there are no descriptors left -------------------------------------------------------------------------------
 
 

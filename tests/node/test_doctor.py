@@ -2,19 +2,24 @@
 
 import ipaddress
 from collections.abc import Sequence
+from typing import NoReturn
 
 import pytest
 
-from peertunnel.doctor import judgements
+from peertunnel.config import Config
+from peertunnel.doctor import examination, judgements
 from peertunnel.doctor.behaviour import Filtering, Mapping, filtering, mapping
 from peertunnel.doctor.facts import Datagrams, Facts, Relay, Sighting, sighting
 from peertunnel.doctor.outlook import outlook
 from peertunnel.doctor.servers import Server
+from peertunnel.events import Checked
+from peertunnel.interfaces import InterfaceAddress
 from peertunnel.portmap import Listener, Status
 from peertunnel.portmap.router import Mapping as PortMapping
 from peertunnel.portmap.search import NOBODY
 from peertunnel.portmap.status import status_of
 from peertunnel.protocols.circuit import Limit
+from tests.node.pair import LOOPBACK, node
 
 OWN, OUTSIDE, ROUTER = (ipaddress.ip_address(ip) for ip in ("192.168.1.2", "1.2.4.1", "192.168.1.1"))
 OWN6 = ipaddress.ip_address("2620:4f:8000:1::2")
@@ -198,3 +203,30 @@ def test_hairpin(hairpin: bool | None, finds_locally: bool, verdict: str) -> Non
 @pytest.mark.parametrize("told", ["", "/dns4/example.org/tcp/1", "/ip4/1.2.3.4"])
 def test_what_is_no_sighting(told: str) -> None:
     assert sighting("1.2.3.1", told) is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "unknown"),
+    [("resolved_servers", {"mapping", "ipv6"}), ("who_comes_in", {"filtering"}), ("why_not", {"udp"})],
+)
+async def test_a_check_that_fails_is_told_as_such_and_ends_nothing_else(
+    broken: str, unknown: set[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(examination, broken, fail)
+    monkeypatch.setattr(examination, "interface_addresses", lambda: (InterfaceAddress("eth0", 1, OWN),))
+    told: list[Checked] = []
+
+    def tell(event: object) -> None:
+        assert isinstance(event, Checked)
+        told.append(event)
+
+    config = Config(listen=LOOPBACK, mdns=False, dht=False, portmap=False)
+    async with node() as mine:
+        await examination.doctor(mine, config, tell)
+    assert {one.check for one in told if "the check failed" in one.finding} == unknown
+    assert {one.verdict for one in told if one.check in unknown} == {"unknown"}
+    assert len(told) == 10 and told[-1].check == "tunnels"
+    assert "unforeseen" in caplog.text

@@ -5,11 +5,13 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 
-from peertunnel.portmap.gateway import Gateway, _routes4, _routes6
+from peertunnel.portmap import gateway
+from peertunnel.portmap.gateway import Gateway, _routes4, _routes6, default_gateways
 from peertunnel.portmap.listener import Listener, listeners
 from peertunnel.portmap.natpmp import NatPmpRouter
 from peertunnel.portmap.pcp import PcpRouter
@@ -246,3 +248,29 @@ def test_routing_tables_of_linux() -> None:
         f"{router} 80 {nothing} 00 {nothing} 00000000 00000002 00000000 80200001 eth0",
     ]
     assert list(_routes6(line.split() for line in six)) == [(1024, ipaddress.IPv6Address("fe80::1"), "eth0")]
+
+
+@pytest.mark.parametrize("content", [None, "\0\n", "eth0 00000000 somewhere 0003 0 0 100 00000000 0 0 0\n"])
+def test_a_router_whose_route_is_not_told_may_still_be_found_by_multicast(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / "route").write_text(content)
+    monkeypatch.setattr(gateway, "_ROUTES", tmp_path / "route")
+    monkeypatch.setattr(gateway, "_ELSEWHERE", ROUTER)
+    assert default_gateways() == (Gateway(None, ipaddress.IPv4Address("127.0.0.1")),)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_without_routes_of_ipv6_that_of_ipv4_is_known(
+    error: type[OSError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unreadable:
+        def read_text(self) -> str:
+            raise error
+
+    (tmp_path / "route").write_text("lo 00000000 0100007F 0003 0 0 100 00000000 0 0 0\n")
+    monkeypatch.setattr(gateway, "_ROUTES", tmp_path / "route")
+    monkeypatch.setattr(gateway, "_ROUTES6", Unreadable())
+    here = ipaddress.IPv4Address("127.0.0.1")
+    assert default_gateways() == (Gateway(here, here),)

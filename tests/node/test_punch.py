@@ -14,7 +14,7 @@ from multiaddr import Multiaddr
 from peertunnel.config import Transports
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
-from peertunnel.protocols.dcutr import PROTOCOL
+from peertunnel.protocols.dcutr import PROTOCOL, Synchronised
 from peertunnel.transport import dcutr, punch
 from peertunnel.transport.candidates import Target
 from peertunnel.transport.connection import MuxedConnection
@@ -120,6 +120,26 @@ async def test_a_peer_that_learns_late_to_punch_is_asked_again() -> None:
         await until(lambda: yamux_of(theirs).session.streams_unacknowledged == 0 and theirs.round_trip)
         await trio.sleep(punch.REFUSAL_PAUSES[0] / 2)  # it has been asked, and has refused
         await caller.host.nursery.start(caller.punching.run)
+        await until(lambda: caller.punched and called.punched)
+
+
+async def test_a_round_that_fails_unforeseen_is_not_the_last(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    agree = dcutr.initiate
+    failures = [KeyError("unforeseen")]
+
+    async def initiate(circuit: MuxedConnection, own: tuple[bytes, ...]) -> Synchronised:
+        if failures:
+            raise failures.pop()
+        return await agree(circuit, own)
+
+    stop_strangers(monkeypatch)
+    monkeypatch.setattr(punch, "initiate", initiate)
+    async with end() as caller, end() as called:
+        await circuit(caller, called)
+        await until(lambda: "unforeseen" in caplog.text)
+        called.punching.retry()
         await until(lambda: caller.punched and called.punched)
 
 

@@ -136,10 +136,12 @@ class _Provider:
         peer_id = str(connection.peer_id)
         if (paths := self._consumers.get(peer_id)) is None:
             paths = self._consumers[peer_id] = Paths(peer_id, self._emit)
-            self._nursery.start_soon(self._follow, peer_id, paths)
+            self._nursery.start_soon(contained, self._follow, peer_id, paths)
         paths.add(connection)
 
     async def _follow(self, peer_id: str, paths: Paths) -> None:
         """Tell of a consumer's path, and of its end."""
-        await paths.follow()
-        del self._consumers[peer_id]
+        try:
+            await paths.follow()
+        finally:
+            del self._consumers[peer_id]

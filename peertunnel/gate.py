@@ -6,6 +6,7 @@ import trio
 
 from peertunnel.access import Access
 from peertunnel.auth import Authenticator
+from peertunnel.boundary import contained
 from peertunnel.errors import StoreError
 from peertunnel.events import Emit, ErrorOccurred, ProofsFailed, Warned
 from peertunnel.meeting import Meeting
@@ -74,9 +75,8 @@ class Gate:
         try:
             while True:
                 await trio.sleep(LOOK)
-                self._tell_failures()
-                self._revoke()
-                self._send_away_strangers()
+                for step in (self._tell_failures, self._revoke, self._send_away_strangers):
+                    await contained(step)  # one by one: who is off the list goes, whatever else fails
         finally:
             self._node.host.stop_serving(AUTH)
 
@@ -91,15 +91,18 @@ class Gate:
             return not is_here and self._access.may_prove(peer_id)
 
         wanted = self._service.seekers()
-        await Meeting(
-            self._node.host,
-            self._node.sources,
-            wanted,
-            authenticator,
-            wants=wants,
-            last_pause=SEEKER_PAUSE,
-            may_dial=self._node.may_dial,
-        ).run()
+        while True:
+            meeting = Meeting(
+                self._node.host,
+                self._node.sources,
+                wanted,
+                authenticator,
+                wants=wants,
+                last_pause=SEEKER_PAUSE,
+                may_dial=self._node.may_dial,
+            )
+            await contained(meeting.run)
+            await trio.sleep(SEEKER_PAUSE)
 
     # -- failures -------------------------------------------------------------------------------------------------
 
@@ -107,14 +110,14 @@ class Gate:
         self._failed += 1
         self._last = (peer_id, place)
 
-    def _tell_failures(self) -> None:
+    async def _tell_failures(self) -> None:
         if self._failed > self._told:
             self._told = self._failed
             self._emit(ProofsFailed(self._failed, *self._last))
 
     # -- who may stay ---------------------------------------------------------------------------------------------
 
-    def _revoke(self) -> None:
+    async def _revoke(self) -> None:
         """Close the connections of peers that have been taken off the list, tunnels and all."""
         before = [connection for connection in self._node.host.all_connections() if self.admits(connection)]
         try:
@@ -135,7 +138,7 @@ class Gate:
                     self._authenticator.proven.discard(connection)
                 self._node.host.start_soon(connection.close)
 
-    def _send_away_strangers(self) -> None:
+    async def _send_away_strangers(self) -> None:
         """Close what is not in use after a while, and the oldest when there are too many."""
         now = trio.current_time()
         strangers = [

@@ -7,12 +7,15 @@
 4. While tunnels are opened, the provider is pinged. If it is silent, it is sought again while the connection may recover.
 """
 
+import logging
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
 import trio
 
-from peertunnel.errors import AnotherKey, NotFound, Refused
+from peertunnel.boundary import contained
+from peertunnel.errors import AnotherKey, NotFound, Refused, StoreError
 from peertunnel.events import Emit
 from peertunnel.node import GO_TUNNEL, TUNNEL, Node
 from peertunnel.paths import Paths
@@ -28,8 +31,10 @@ DIAL_TIMEOUT = 5.0  # seconds for one try
 RENEWAL = 20.0  # seconds before the end of a circuit at which the next one is opened
 SILENCE = 2.0  # seconds for the provider to answer a ping: a round trip and two retransmissions
 CHECK_INTERVAL = 1.0  # seconds from a check to the next
+FAILURE_PAUSE = 5.0  # seconds until the provider is sought again after something that nobody foresaw
 _LOOK = 0.5  # seconds between looks at what is left of a circuit
 _LAST_RENEWAL_PAUSE = 5.0  # seconds in the end until the next, where new circuits are refused, or as short
+_log = logging.getLogger(__name__)
 
 
 class Keeper:
@@ -57,16 +62,31 @@ class Keeper:
         self.refusal: Refused | None = None
 
     async def run(self) -> None:
-        """Find the provider, and again after every loss, until cancelled."""
+        """Find the provider, and again after every loss, until cancelled.
+
+        Raises:
+            StoreError: as `Node.meet` does.
+        """
         while True:
-            self.refusal = None
-            connection = await self._node.meet(self._service, self._emit, self._note_refusal)
-            self._agent, self._asked = None, trio.Event()
-            paths = self._paths = Paths(str(connection.peer_id), self._emit)
-            paths.add(connection)
-            self._found.set()
+            try:
+                await self._keep()
+            except StoreError:
+                raise
+            except Exception:  # noqa: BLE001  a task boundary: peers drive what happens
+                _log.exception("keeping ways to the provider failed")
+                await trio.sleep(FAILURE_PAUSE)
+
+    async def _keep(self) -> None:
+        """Find the provider, and keep ways to it until it is lost."""
+        self.refusal = None
+        connection = await self._node.meet(self._service, self._emit, self._note_refusal)
+        self._agent, self._asked = None, trio.Event()
+        paths = self._paths = Paths(str(connection.peer_id), self._emit)
+        paths.add(connection)
+        self._found.set()
+        try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._look_at, connection)
+                nursery.start_soon(contained, self._look_at, connection)
                 nursery.start_soon(self._join, paths, str(connection.peer_id))
                 nursery.start_soon(self._try_directly, paths)
                 nursery.start_soon(self._renew, paths)
@@ -74,6 +94,7 @@ class Keeper:
                 nursery.start_soon(paths.retire)
                 await paths.follow()
                 nursery.cancel_scope.cancel()
+        finally:
             self._found = trio.Event()
             paths.tell()  # whoever waits for a change waits for the next provider now
             self._asked.set()
@@ -84,11 +105,13 @@ class Keeper:
 
     async def _look_at(self, connection: MuxedConnection) -> None:
         """Learn what is at the other end."""
-        answer = await request(connection)
-        self._agent, self._protocols = answer.agent, answer.protocols
-        if self.is_ours:
-            connection.bears(MAX_STREAMS)
-        self._asked.set()
+        try:
+            answer = await request(connection)
+            self._agent, self._protocols = answer.agent, answer.protocols
+            if self.is_ours:
+                connection.bears(MAX_STREAMS)
+        finally:
+            self._asked.set()  # or tunnels would wait for the answer for ever
 
     # -- more ways ------------------------------------------------------------------------------------------------
 
@@ -98,18 +121,20 @@ class Keeper:
         async with host.newcomers(peer_id) as newcomers, trio.open_nursery() as nursery:
             for connection in host.connections(peer_id):
                 if connection not in paths:
-                    nursery.start_soon(self._prove, paths, connection)
+                    nursery.start_soon(contained, self._prove, paths, connection)
             async for connection in newcomers:
                 if connection not in paths:
-                    nursery.start_soon(self._prove, paths, connection)
+                    nursery.start_soon(contained, self._prove, paths, connection)
 
     async def _prove(self, paths: Paths, connection: MuxedConnection) -> None:
         try:
             await self._node.prove(self._service, connection)
-        except (NotFound, Refused):  # it was lost, or the provider has changed its mind; what stands goes on
+        except Exception as error:
             if connection.way.kind == "relayed":
                 await connection.close()  # nobody else needs it
-            return
+            if not isinstance(error, NotFound | Refused):
+                raise
+            return  # it was lost, or the provider has changed its mind; what stands goes on
         paths.add(connection)
 
     async def _try_directly(self, paths: Paths) -> None:
@@ -122,12 +147,13 @@ class Keeper:
             best = paths.best
             if best is None or best.way.kind != "relayed" or not self._node.may_go_directly:
                 continue
-            told = (await identified(best)).addresses
-            direct = [address for address in told if relay_of(address) is None]
-            try:
-                await self._node.host.dial(str(best.peer_id), direct, DIAL_TIMEOUT)  # _join hears of it
-            except NotFound:
-                pass  # a hole may be punched, or the relay has to do
+            await contained(self._dial_directly, best)
+
+    async def _dial_directly(self, circuit: MuxedConnection) -> None:
+        told = (await identified(circuit)).addresses
+        direct = [address for address in told if relay_of(address) is None]
+        with suppress(NotFound):  # a hole may be punched, or the relay has to do
+            await self._node.host.dial(str(circuit.peer_id), direct, DIAL_TIMEOUT)  # _join hears of it
 
     async def _renew(self, paths: Paths) -> None:
         """Have another circuit ready before a relay cuts the one in use, until cancelled."""
@@ -138,27 +164,36 @@ class Keeper:
             if (best := paths.best) is None or not _is_nearly_over(best):
                 pause = _LOOK
                 continue
-            address = f"{best.get_transport_addresses()[0]}/p2p/{best.peer_id}"
-            new: MuxedConnection | None = None
-            with suppress(NotFound):  # _join hears of it
-                new = await self._node.host.dial(str(best.peer_id), [address], DIAL_TIMEOUT)
+            new: list[MuxedConnection] = []
+            await contained(self._dial_again, best, new.append)
             # A circuit that is used up in no time is renewed as quickly, but not one whose successors are refused or as short.
-            is_in_vain = best is renewed or (new is not None and _is_nearly_over(new))
+            is_in_vain = best is renewed or any(map(_is_nearly_over, new))
             pause = min(2 * pause, _LAST_RENEWAL_PAUSE) if is_in_vain else _LOOK
             renewed = best
+
+    async def _dial_again(self, circuit: MuxedConnection, take: Callable[[MuxedConnection], None]) -> None:
+        address = f"{circuit.get_transport_addresses()[0]}/p2p/{circuit.peer_id}"
+        with suppress(NotFound):  # _join hears of it
+            take(await self._node.host.dial(str(circuit.peer_id), [address], DIAL_TIMEOUT))
 
     async def _check(self, paths: Paths) -> None:
         """See to it that a provider which has fallen silent is sought, until cancelled."""
         while True:
             self._wanted = trio.Event()
             await self._wanted.wait()
-            silent = await _silent(paths.all)
-            if paths.best in silent:
-                paths.doubt(silent)
-                if paths.best in silent:
-                    await self._seek(paths, silent)
-                paths.doubt(())
+            await contained(self._check_once, paths)
             await trio.sleep(CHECK_INTERVAL)
+
+    async def _check_once(self, paths: Paths) -> None:
+        silent = await _silent(paths.all)
+        if paths.best not in silent:
+            return
+        paths.doubt(silent)
+        try:
+            if paths.best in silent:
+                await self._seek(paths, silent)
+        finally:
+            paths.doubt(())
 
     async def _seek(self, paths: Paths, silent: list[MuxedConnection]) -> None:
         """Find another way to a silent provider, unless it speaks again, or is lost, before."""

@@ -13,7 +13,8 @@ from typing import Protocol
 
 import trio
 
-from peertunnel.discovery import Source
+from peertunnel.boundary import contained
+from peertunnel.discovery import Candidate, Source
 from peertunnel.errors import NotFound, Refused
 from peertunnel.host import Host
 from peertunnel.protocols.service import Service
@@ -111,22 +112,24 @@ class Meeting:
         """Take the candidates of one source as they come."""
         with source.find(self._wanted) as channel:
             async for found in channel:
-                if found.peer_id == self._host.peer_id or self._wanted.peer_id not in (None, found.peer_id):
-                    continue
-                addresses = tuple(filter(self._may_dial, found.addresses))
-                known = self._candidates.get(found.peer_id)
-                if known is not None:
-                    # What was told last is tried first; what was given before may still be right.
-                    merged = dict.fromkeys((*addresses, *known.addresses))
-                    has_more = not merged.keys() <= set(known.addresses)
-                    known.addresses = tuple(merged)[:MAX_ADDRESSES]
-                    known.news.set()
-                    if has_more:
-                        known.more.set()
-                        known.more = trio.Event()
-                elif self._has_room():
-                    self._candidates[found.peer_id] = _Candidate(addresses[:MAX_ADDRESSES])
-                    nursery.start_soon(self._try_on, found.peer_id)
+                if found.peer_id != self._host.peer_id and self._wanted.peer_id in (None, found.peer_id):
+                    await contained(self._take, found, nursery)
+
+    async def _take(self, found: Candidate, nursery: trio.Nursery) -> None:
+        addresses = tuple(filter(self._may_dial, found.addresses))
+        known = self._candidates.get(found.peer_id)
+        if known is not None:
+            # What was told last is tried first; what was given before may still be right.
+            merged = dict.fromkeys((*addresses, *known.addresses))
+            has_more = not merged.keys() <= set(known.addresses)
+            known.addresses = tuple(merged)[:MAX_ADDRESSES]
+            known.news.set()
+            if has_more:
+                known.more.set()
+                known.more = trio.Event()
+        elif self._has_room():
+            self._candidates[found.peer_id] = _Candidate(addresses[:MAX_ADDRESSES])
+            nursery.start_soon(self._try_on, found.peer_id)
 
     def _has_room(self) -> bool:
         """Return whether there is room for one more, which may be that of one that has failed."""

@@ -10,7 +10,7 @@ import trio
 from peertunnel.auth import Authenticator
 from peertunnel.config import Transports, Ways
 from peertunnel.credentials import Credentials
-from peertunnel.discovery import Announcement, Source, contain
+from peertunnel.discovery import Announcement, Source, sustain
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
@@ -144,7 +144,7 @@ class Node:
         )
         async with trio.open_nursery() as nursery:
             for source in self.sources:
-                nursery.start_soon(contain, source, self._emit, source.announce, announcement)
+                nursery.start_soon(sustain, source, self._emit, source.announce, announcement)
 
     # -- for consumers --------------------------------------------------------------------------------------------
 
@@ -284,7 +284,7 @@ async def open_node(options: NodeOptions, emit: Emit = lambda event: None) -> As
         )
         await nursery.start(reach.run)
         for source in running:
-            nursery.start_soon(contain, source, emit, source.run)
+            nursery.start_soon(sustain, source, emit, source.run)
         try:
             yield Node(host, (*sources, *running), options, reach, emit)
         finally:

@@ -5,6 +5,7 @@ from typing import Literal
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.events import Emit, PathChanged
 from peertunnel.transport.connection import MuxedConnection
 
@@ -89,7 +90,7 @@ class Paths:
             best = self.best
             for connection in self._connections.copy():
                 if connection is not best and connection not in self._doubted and not connection.has_streams:
-                    await connection.close()
+                    await contained(connection.close)
 
     async def _tell_of(self, connection: MuxedConnection) -> None:
         with trio.move_on_after(_MEASURING):

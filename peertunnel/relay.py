@@ -11,7 +11,7 @@ import trio
 from peertunnel import sockets, systemd
 from peertunnel.access import AllowedPeers
 from peertunnel.config import Transports
-from peertunnel.discovery import contain
+from peertunnel.discovery import sustain
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.mdns_peer import ip_of
 from peertunnel.discovery.rendezvous_server import RendezvousServer
@@ -113,7 +113,7 @@ async def _serve(host: Host, options: RelayOptions, nursery: trio.Nursery, emit:
     )
     if options.dht:
         dht = Dht(host, options.bootstrap, prefix=options.dht_prefix, server=True)
-        nursery.start_soon(contain, dht, emit, dht.run)
+        nursery.start_soon(sustain, dht, emit, dht.run)
         metrics.gauge("dht_records", "Provider records held for others.", lambda: dht.records)
         metrics.gauge("dht_peers", "Nodes in the DHT's routing table.", lambda: dht.size)
     if options.circuits is not None:

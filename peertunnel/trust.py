@@ -6,6 +6,7 @@ import trio
 
 from peertunnel.access import AllowedPeers
 from peertunnel.auth import Authenticator
+from peertunnel.boundary import contained
 from peertunnel.errors import StoreError
 from peertunnel.events import Emit, ErrorOccurred
 from peertunnel.host import Host
@@ -52,11 +53,11 @@ class Trust:
         try:
             while True:
                 await trio.sleep(LOOK)
-                self._read_list()
+                await contained(self._read_list)
         finally:
             self._host.stop_serving(AUTH)
 
-    def _read_list(self) -> None:
+    async def _read_list(self) -> None:
         try:
             self._peers.reload_if_changed()
         except StoreError as error:  # half written, perhaps: what was read before counts until it is right

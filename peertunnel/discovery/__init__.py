@@ -10,6 +10,10 @@ from peertunnel.boundary import contained
 from peertunnel.events import Emit, Warned
 from peertunnel.protocols.service import Service
 
+# Seconds until a source that failed is started again, doubling: what failed may come again, and a network or a
+# peer that made it fail changes in minutes. Who has run for longer than the last pause has recovered.
+_FIRST_PAUSE, _LAST_PAUSE = 10.0, 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -51,18 +55,27 @@ class Source(Protocol):
         """Look for a service's providers until the channel is closed, so use it in a with block.
 
         A peer is named again when it has restarted or has other addresses. The channel ends when this source
-        will never name another one.
+        will never name another one; it outlives a failure, after which the source is started again.
         """
         ...
 
 
-async def contain(source: Source, emit: Emit, work: Callable[..., Awaitable[None]], *details: object) -> None:
-    """Do a source's work, whose failure is logged and told, and ends nothing else.
+async def sustain(source: Source, emit: Emit, work: Callable[..., Awaitable[None]], *details: object) -> None:
+    """Do a source's work, and again after a pause whenever it fails, which is logged and ends nothing else.
 
     Args:
         source: whose work it is.
-        emit: takes the warning.
-        work: what to do, with `details`.
+        emit: takes the warning, one for failures in a row.
+        work: what to do, with `details`, until cancelled.
     """
-    if not await contained(work, *details):
-        emit(Warned(f"Meeting peers by {source.name} has failed, and the node goes on without it."))
+    pause = _FIRST_PAUSE
+    while True:
+        began = trio.current_time()
+        if await contained(work, *details):
+            return
+        if trio.current_time() - began > _LAST_PAUSE:
+            pause = _FIRST_PAUSE
+        if pause == _FIRST_PAUSE:
+            emit(Warned(f"Meeting peers by {source.name} has failed: the node goes on, and tries it again."))
+        await trio.sleep(pause)
+        pause = min(2 * pause, _LAST_PAUSE)

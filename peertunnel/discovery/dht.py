@@ -76,12 +76,15 @@ class Dht:
                 for search in self._searches:
                     nursery.start_soon(self._search, search)
                 await trio.sleep_forever()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # or we are started again, and they go on
+                for search in self._searches:
+                    search.close()
+            raise
         finally:
             self._nursery = None
             if self.is_server:
                 self._peers.stop_answering(self._network.protocol)
-            for search in self._searches:
-                search.close()
 
     async def announce(self, announcement: Announcement) -> None:
         """Announce a provider until cancelled, and withdraw then what we hold ourselves."""

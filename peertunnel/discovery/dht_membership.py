@@ -49,7 +49,7 @@ class Membership:
             nursery.start_soon(self._stay)
             nursery.start_soon(self._refresh)
             nursery.start_soon(self._check)
-            nursery.start_soon(self._identify)
+            nursery.start_soon(self._identify_all)
 
     def called(self, caller: Caller) -> None:
         """Note who has asked us something: a node that serves the DHT will be entered into the table."""
@@ -111,15 +111,18 @@ class Membership:
             for contact in contacts:
                 nursery.start_soon(contained, ask, contact)
 
-    async def _identify(self) -> None:
+    async def _identify_all(self) -> None:
         async for caller in self._callers:
-            try:
-                identified = await self._peers.identify(caller.peer_id, (), within=_IDENTIFYING)
-            except RequestError:
-                self._seen.pop(caller.peer_id, None)
-                continue
-            if self._network.protocol in identified.protocols:
-                scope = farthest(address_bytes([caller.address]))
-                addresses = within_reach(address_bytes(identified.addresses), scope)
-                if addresses:
-                    self._network.answered(Contact(id_bytes(caller.peer_id), addresses))
+            await contained(self._identify, caller)
+
+    async def _identify(self, caller: Caller) -> None:
+        try:
+            identified = await self._peers.identify(caller.peer_id, (), within=_IDENTIFYING)
+        except RequestError:
+            self._seen.pop(caller.peer_id, None)
+            return
+        if self._network.protocol in identified.protocols:
+            scope = farthest(address_bytes([caller.address]))
+            addresses = within_reach(address_bytes(identified.addresses), scope)
+            if addresses:
+                self._network.answered(Contact(id_bytes(caller.peer_id), addresses))

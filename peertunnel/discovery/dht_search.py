@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.discovery import Candidate
 from peertunnel.discovery.dht_contacts import address_texts, id_bytes, id_text
 from peertunnel.discovery.dht_network import Network
@@ -61,7 +62,7 @@ class Search:
                 await self._network.known()
             if patience.cancelled_caught or self.is_over:
                 continue
-            await self._round()
+            await contained(self._round)
             await trio.sleep(pause)
             pause = min(2 * pause, _LAST_SEEKER_PAUSE if self._service.seeks_seekers else _LAST_PAUSE)
 

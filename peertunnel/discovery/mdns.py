@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from peertunnel.boundary import contained
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.discovery.mdns_cache import MAX_PEERS, Neighbour, Neighbours
 from peertunnel.discovery.mdns_link import PORT, links, open_link, receive, send
@@ -117,12 +118,16 @@ class Mdns:
                 while True:
                     await trio.sleep(_LOOK)
                     self._look(nursery)
+        except BaseException as error:
+            if not isinstance(error, Exception):  # or we are started again, and they go on
+                for search in self._searches:
+                    search.found.close()
+            raise
         finally:
             # Announcements that are cancelled together with us have said goodbye: the nursery ends a step later.
             for link in self._links.values():
                 link.sock.close()
-            for search in self._searches:
-                search.found.close()
+            self._links.clear()
 
     async def announce(self, announcement: Announcement) -> None:
         """Announce a provider until cancelled, and withdraw it then."""
@@ -208,7 +213,7 @@ class Mdns:
                         continue
                     if SERVICE[0] not in data.lower():
                         continue  # printers and the like: most of what is said on port 5353
-                    self._receive(data, source, link, nursery)
+                    await contained(self._receive, data, source, link, nursery)
                     pace = max(pace, trio.current_time() - _BURST / _RATE) + 1 / _RATE
                     await trio.sleep_until(pace)
         except OSError:  # the interface broke: it is opened again if it comes back
@@ -218,7 +223,7 @@ class Mdns:
             if self._links.get(link.address) is not link:
                 link.sock.close()
 
-    def _receive(self, data: bytes, source: str, link: _Link, nursery: trio.Nursery) -> None:
+    async def _receive(self, data: bytes, source: str, link: _Link, nursery: trio.Nursery) -> None:
         try:
             message = decode(data)
         except RemoteProtocolError:

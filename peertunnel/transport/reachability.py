@@ -139,7 +139,7 @@ class OwnReachability:
             task_status.started()
             try:
                 while True:
-                    self._ask(dial_backs, self._nursery)
+                    await contained(self._ask, dial_backs, self._nursery)
                     self._conclude()
                     self._news = trio.Event()
                     with trio.move_on_after(INTERVAL):
@@ -176,7 +176,7 @@ class OwnReachability:
 
     # -- questions ------------------------------------------------------------------------------------------------
 
-    def _ask(self, dial_backs: DialBacks, nursery: trio.Nursery) -> None:
+    async def _ask(self, dial_backs: DialBacks, nursery: trio.Nursery) -> None:
         """Ask what is to be asked now about the addresses that we have now."""
         own = {address.ip for address in interface_addresses()}
         # Not all that is announced: what follows from the answers is among it, and would never be dropped.

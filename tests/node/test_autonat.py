@@ -322,6 +322,25 @@ async def test_a_server_that_is_lost_before_its_next_question_has_no_answer() ->
         assert findings.ask([lost], trio.current_time() + RETRY) == [lost]
 
 
+async def test_a_look_that_fails_unforeseen_is_followed_by_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("peertunnel.transport.reachability.INTERVAL", 0.05)
+    failures = [KeyError("unforeseen")]
+
+    def mapped() -> tuple[str, ...]:
+        if failures:
+            raise failures.pop()
+        return ()
+
+    async with server() as (point, _), host() as asker:
+        own = OwnReachability(asker, mapped=mapped, least=Scope.MACHINE)
+        await asker.nursery.start(own.run)
+        await meet(asker, point)
+        assert await settled(own) is PUBLIC
+    assert "unforeseen" in caplog.text
+
+
 async def test_what_was_announced_by_our_own_word_is_dropped_with_its_ground(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from peertunnel.discovery.mdns_peer import encode_peer, tag
-from peertunnel.discovery.mdns_wire import MAX_MESSAGE, encode_query
+from peertunnel.discovery.mdns_wire import MAX_MESSAGE, Message, decode, encode_query
 from peertunnel.interfaces import InterfaceAddress
 from peertunnel.protocols.service import Service
 from tests.node.wire import LOOPBACK, Provider, Wire, new_peer, new_service, next_of, pinned, place
@@ -206,6 +206,23 @@ async def test_an_interface_that_cannot_be_opened_is_no_obstacle(
     announcer = await wire.node(lambda: (nowhere, LOOPBACK))
     wire.nursery.start_soon(announcer.announce, provider.announcement)
     with wire.mdns.find(service) as channel:
+        assert await next_of(channel, 0.1) == provider.candidate
+
+
+async def test_a_message_that_fails_unforeseen_costs_only_itself(
+    autojump_clock: MockClock, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, failures = Provider(new_service()), [KeyError("unforeseen")]
+
+    def fail_once(data: bytes) -> Message:
+        if failures:
+            raise failures.pop()
+        return decode(data)
+
+    monkeypatch.setattr("peertunnel.discovery.mdns.decode", fail_once)
+    with wire.mdns.find(pinned(provider.peer_id)) as channel:
+        for _ in range(2):
+            wire.ear.tell(provider.peer_id)
         assert await next_of(channel, 0.1) == provider.candidate
 
 

@@ -159,8 +159,9 @@ async def test_another_circuit_is_ready_before_the_relay_cuts_the_first() -> Non
         assert "none" not in joined.paths
 
 
+@pytest.mark.parametrize("failure", [Refused, RuntimeError])
 async def test_circuits_that_do_not_prove_themselves_are_closed_and_not_tried_at_once_again(
-    monkeypatch: pytest.MonkeyPatch,
+    failure: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one in use is nearly over from the beginning, and the provider has changed its mind."""
     monkeypatch.setattr(keeper, "_LOOK", 0.02)
@@ -168,7 +169,7 @@ async def test_circuits_that_do_not_prove_themselves_are_closed_and_not_tried_at
 
     async def refuse(service: Service, connection: MuxedConnection) -> None:
         tried.append(trio.current_time())
-        raise Refused("on purpose")
+        raise failure("on purpose")
 
     async with (
         relay(Limit(int(keeper.RENEWAL) - 1, 256 * 1024)) as (point, server),

@@ -1,0 +1,275 @@
+"""A round that fails in a way that nobody foresaw is logged, and the next one comes after the pause that it has anyway."""
+
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from peertunnel import expose, gate, keeper, paths, trust
+from peertunnel.access import Access
+from peertunnel.discovery import Candidate
+from peertunnel.errors import StoreError
+from peertunnel.events import PathChanged
+from peertunnel.gate import Gate
+from peertunnel.identity import Identity
+from peertunnel.keeper import Keeper
+from peertunnel.meeting import Meeting, NoProof
+from peertunnel.paths import Paths
+from peertunnel.protocols.service import Service
+from peertunnel.transport.connection import MuxedConnection
+from peertunnel.trust import Trust
+from tests.node.pair import PATIENCE, Log, echo, node, pair, receive_all, target, until
+
+SERVICE = Service("service", b"r" * 32)
+STRANGER = "/ip4/127.0.0.1/tcp/1"
+
+
+class Failing:
+    """Fails in a way that nobody foresaw, so many times, and does the real thing then; notes when it was called."""
+
+    def __init__(self, real: Any = None, times: float = float("inf")) -> None:
+        self.called: list[float] = []
+        self._real = real
+        self._times = times
+
+    def __call__(self, *details: Any) -> Any:
+        self.called.append(trio.current_time())
+        if len(self.called) <= self._times:
+            raise RuntimeError("on purpose")
+        return self._real(*details)
+
+
+class Stub:
+    """Has the given attributes only."""
+
+    def __init__(self, **attributes: Any) -> None:
+        vars(self).update(attributes)
+
+
+def stub(**attributes: Any) -> Any:
+    """Give something that has these attributes only, and passes for anything."""
+    return Stub(**attributes)
+
+
+# -- the consumer ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_provider_is_sought_again(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    meet = Failing()
+    with trio.move_on_after(2.5 * keeper.FAILURE_PAUSE):
+        await Keeper(stub(meet=meet), SERVICE, Log()).run()
+    first = meet.called[0]
+    assert [when - first for when in meet.called] == [0, keeper.FAILURE_PAUSE, 2 * keeper.FAILURE_PAUSE]
+    assert "on purpose" in caplog.text
+
+
+async def test_keys_that_cannot_be_read_end_the_search() -> None:
+    async def meet(*_: object) -> None:
+        raise StoreError("on purpose")
+
+    with pytest.raises(StoreError):
+        await Keeper(stub(meet=meet), SERVICE, Log()).run()
+
+
+async def test_who_waits_for_a_provider_gets_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Paths):
+        async def follow(self) -> None:
+            await super().follow()
+            await is_waited_for.wait()
+            raise RuntimeError("on purpose")
+
+    is_waited_for, met = trio.Event(), list[MuxedConnection]()
+    monkeypatch.setattr(keeper, "Paths", Broken)
+    monkeypatch.setattr(keeper, "FAILURE_PAUSE", 0.01)
+    async with node() as there, node(()) as here, trio.open_nursery() as nursery:
+        kept = Keeper(here, Service.from_addresses(there.addresses), Log())
+        nursery.start_soon(kept.run)
+        with trio.fail_after(PATIENCE):
+            first = await kept.connection()
+            await first.close()
+
+        async def wait() -> None:
+            met.append(await kept.connection())
+
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        is_waited_for.set()
+        await until(lambda: met)
+        assert met[0] is not first
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_a_provider_does_not_tell_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper, "request", Failing())
+    async with node() as there, node(()) as here, trio.open_nursery() as nursery:
+        kept = Keeper(here, Service.from_addresses(there.addresses), Log())
+        nursery.start_soon(kept.run)
+        with trio.fail_after(PATIENCE):
+            await kept.connection()
+            assert await kept.drops_streams()
+        assert kept.is_connected
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_there_before", [True, False])
+async def test_another_connection_is_proven(is_there_before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with node() as there, node(()) as here, trio.open_nursery() as nursery:
+        prove = Failing(here.prove, 1)
+        monkeypatch.setattr(here, "prove", prove)
+        kept = Keeper(here, Service.from_addresses(there.addresses), Log())
+
+        async def dial() -> MuxedConnection:
+            return await here.host.dial(there.peer_id, there.addresses, PATIENCE)
+
+        if is_there_before:
+            await dial()
+        nursery.start_soon(kept.run)
+        with trio.fail_after(PATIENCE):
+            await kept.connection()
+        ways = kept._paths
+        if not is_there_before:
+            await dial()
+        await until(lambda: prove.called)
+        another = await dial()
+        await until(lambda: ways is not None and another in ways)
+        nursery.cancel_scope.cancel()
+
+
+def circuit() -> Any:
+    return stub(peer_id="peer", way=stub(kind="relayed"), get_transport_addresses=lambda: [STRANGER])
+
+
+async def test_direct_addresses_are_tried_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "identified", identified := Failing())
+    here = stub(may_go_directly=True, host=stub(network_changed=trio.Event()))
+    began = trio.current_time()
+    with trio.move_on_after(sum(keeper.DIRECT_PAUSES) + 1):
+        await Keeper(here, SERVICE, Log())._try_directly(stub(best=circuit()))
+    assert [when - began for when in identified.called] == [0, 60, 360, 1260]
+
+
+async def test_a_circuit_is_renewed_after_growing_pauses(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_is_nearly_over", lambda circuit: True)
+    dial = Failing()
+    began = trio.current_time()
+    with trio.move_on_after(10):
+        await Keeper(stub(host=stub(dial=dial)), SERVICE, Log())._renew(stub(best=circuit()))
+    assert [when - began for when in dial.called] == [0.5, 1, 2, 4, 8]
+
+
+async def test_a_provider_is_checked_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_silent", silent := Failing())
+    kept = Keeper(stub(), SERVICE, Log())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kept._check, stub(all=[]))
+        for _ in range(8):
+            await trio.sleep(keeper.CHECK_INTERVAL / 2)
+            kept._wanted.set()
+        nursery.cancel_scope.cancel()
+    assert 2 < len(silent.called) < 6
+
+
+async def test_no_doubt_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = Paths("peer", Log())
+    way = stub(event_unavailable=trio.Event(), is_closed=False)
+    ways.add(way)
+
+    async def silent(_: object) -> list[Any]:
+        return [way]
+
+    monkeypatch.setattr(keeper, "_silent", silent)
+    monkeypatch.setattr(Keeper, "_seek", Failing())
+    with pytest.raises(RuntimeError):
+        await Keeper(stub(), SERVICE, Log())._check_once(ways)
+    assert not ways._doubted
+
+
+async def test_a_way_that_does_not_close_is_closed_again(autojump_clock: MockClock) -> None:
+    ways, close = Paths("peer", Log()), Failing()
+    limitless = stub(limit=None, kind="direct")
+    for _ in range(2):
+        ways.add(stub(event_unavailable=trio.Event(), way=limitless, has_streams=False, close=close))
+    with trio.move_on_after(3.5 * paths._LOOK):
+        await ways.retire()
+    assert len(close.called) == 3
+
+
+# -- the provider ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failing", ["_tell_failures", "_revoke", "_send_away_strangers"])
+async def test_a_gate_does_all_else_and_tries_again(
+    failing: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = Gate(stub(host=stub(stop_serving=str)), Service("service"), Access(), Log())
+    steps = {name: Failing(trio.sleep, 0) for name in ("_tell_failures", "_revoke", "_send_away_strangers")}
+    steps[failing] = Failing()
+    for name, step in steps.items():
+        monkeypatch.setattr(watched, name, step if name == failing else lambda step=step: step(0))
+    with trio.move_on_after(3.5 * gate.LOOK):
+        await watched.run()
+    assert [len(step.called) for step in steps.values()] == [3, 3, 3]
+
+
+async def test_consumers_are_sought_again(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Failing()
+    monkeypatch.setattr(gate, "Meeting", lambda *_, **__: stub(run=run))
+    here = stub(host=stub(), sources=(), may_dial=None)
+    with trio.move_on_after(2.5 * gate.SEEKER_PAUSE):
+        await Gate(here, SERVICE, Access(), Log()).reach_out()
+    assert len(run.called) == 3
+
+
+async def test_a_candidate_that_cannot_be_judged_costs_only_itself() -> None:
+    async with node() as there, node(()) as here, trio.open_nursery() as nursery:
+        send, receive = trio.open_memory_channel[Candidate](2)
+        send.send_nowait(Candidate(Identity.ephemeral().peer_id, (STRANGER,), "a test"))
+        send.send_nowait(Candidate(there.peer_id, there.addresses, "a test"))
+        met, may_dial = list[MuxedConnection](), Failing(here.may_dial, 1)
+        source = stub(find=lambda service: receive)
+        meeting = Meeting(here.host, (source,), SERVICE, NoProof(met.append), may_dial=may_dial)
+        nursery.start_soon(meeting.run)
+        await until(lambda: met)
+        assert str(met[0].peer_id) == there.peer_id
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_consumers_path_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Paths):
+        async def follow(self) -> None:
+            await follow(super().follow)
+
+    async def follow_now(real: Any) -> None:
+        await real()
+
+    follow = Failing(follow_now, 1)
+    monkeypatch.setattr(expose, "Paths", Broken)
+    async with target(echo) as port, pair(port) as joined:
+        for _ in range(2):
+            async with await joined.connect() as client:
+                await client.send_all(b"hello")
+                await client.send_eof()
+                assert await receive_all(client) == b"hello"
+        assert len(await joined.provider_log.wait(PathChanged)) == 1
+    assert len(follow.called) == 2
+
+
+# -- the relay ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_list_is_read_again(autojump_clock: MockClock) -> None:
+    reload = Failing()
+    trusted = Trust(stub(stop_serving=str), stub(reload_if_changed=reload), None, Log())
+    with trio.move_on_after(3.5 * trust.LOOK):
+        await trusted.run()
+    assert len(reload.called) == 3

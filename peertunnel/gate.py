@@ -129,14 +129,13 @@ class Gate:
                 self._emit(ErrorOccurred.of(error))
             return
         self._complaint = ""
-        for connection in before:
-            if not self._access.may_prove(str(connection.peer_id)):
-                self._emit(
-                    Warned(f"Peer {connection.peer_id} may no longer connect: its tunnels are closed.")
-                )
-                if self._authenticator is not None:
-                    self._authenticator.proven.discard(connection)
-                self._node.host.start_soon(connection.close)
+        gone = [connection for connection in before if not self._access.may_prove(str(connection.peer_id))]
+        for connection in gone:  # all of them before they are told of, whatever comes of that
+            if self._authenticator is not None:
+                self._authenticator.proven.discard(connection)
+            self._node.host.start_soon(connection.close)
+        for connection in gone:
+            self._emit(Warned(f"Peer {connection.peer_id} may no longer connect: its tunnels are closed."))
 
     async def _send_away_strangers(self) -> None:
         """Close what is not in use after a while, and the oldest when there are too many."""

@@ -221,6 +221,17 @@ async def test_a_gate_does_all_else_and_tries_again(
     assert [len(step.called) for step in steps.values()] == [3, 3, 3]
 
 
+async def test_all_that_are_off_the_list_go_before_it_is_told() -> None:
+    closed: list[object] = []
+    listed = [stub(peer_id=name, close=name) for name in "ab"]
+    here = stub(may_carry=lambda _: True, host=stub(all_connections=lambda: listed, start_soon=closed.append))
+    access = stub(admits_unproven=lambda _: True, has_changed=lambda: True, may_prove=lambda _: False)
+
+    with pytest.raises(RuntimeError):
+        await Gate(here, Service("service"), access, Failing())._revoke()
+    assert closed == ["a", "b"]
+
+
 async def test_consumers_are_sought_again(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Failing()
     monkeypatch.setattr(gate, "Meeting", lambda *_, **__: stub(run=run))

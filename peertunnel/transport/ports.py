@@ -74,7 +74,11 @@ class Sockets:
         self.all_called = trio.Event()
 
     async def run(self) -> None:
-        """Call from all sockets, and dial from those that are hit, until cancelled; raises OSError without any."""
+        """Call from all sockets, and dial from those that are hit, until one is connected.
+
+        Raises:
+            OSError: there is no socket.
+        """
         self._sockets = _open()
         try:
             async with trio.open_nursery() as nursery:
@@ -84,14 +88,14 @@ class Sockets:
                         udp.send(random.randbytes(random.randint(*PACKET)), 0, self._to, None)
                     except OSError:
                         continue  # no way there, or an earlier one came to nobody
-                    nursery.start_soon(self._watch, udp)
+                    nursery.start_soon(self._watch, udp, nursery.cancel_scope)
                 self.all_called.set()
                 await trio.sleep_forever()
         finally:
             for udp in self._sockets:
                 udp.close()
 
-    async def _watch(self, udp: UdpSocket) -> None:
+    async def _watch(self, udp: UdpSocket, others: trio.CancelScope) -> None:
         source = await self._hit(udp)
         if self._dials >= MAX_DIALS:
             return
@@ -100,6 +104,9 @@ class Sockets:
         try:
             connection = await self._quic.dial_from(udp, self._peer_id, source, PUNCHED)
             with trio.CancelScope(shield=True):
+                if others.cancel_called:  # two were hit, and both dials came through at once
+                    return await connection.close()
+                others.cancel()
                 await self._network.take_in(connection)
         except (OSError, UpgradeError):
             self._dials -= 1  # it was somebody else, or the packets were lost

@@ -216,7 +216,8 @@ def open_files() -> int:
     return len(os.listdir("/proc/self/fd" if Path("/proc/self/fd").exists() else "/dev/fd"))
 
 
-async def test_a_socket_that_is_hit_becomes_the_connection_and_the_others_are_closed() -> None:
+@pytest.mark.parametrize("count", [1, 3])
+async def test_a_socket_that_is_hit_becomes_the_connection_and_the_others_are_closed(count: int) -> None:
     async with (
         open_host(Identity.ephemeral(), LOOPBACK) as opener,
         open_host(Identity.ephemeral(), LOOPBACK) as prober,
@@ -231,10 +232,12 @@ async def test_a_socket_that_is_hit_becomes_the_connection_and_the_others_are_cl
         with trio.fail_after(PATIENCE):
             await sockets.all_called.wait()
         assert open_files() >= ports.SOCKETS
-        near = sockets._sockets[100].name[1] - 1
+        near = [udp.name[1] - 1 for udp in sockets._sockets[100 : 100 + count]]
         with prober.network.crossing(ID.from_base58(opener.peer_id), [("127.0.0.1", 0)], is_client=False):
-            nursery.start_soon(probe, prober.quic, Pace(), "127.0.0.1", [near])
+            nursery.start_soon(probe, prober.quic, Pace(), "127.0.0.1", near)
             await until(lambda: opener.connections(prober.peer_id) and prober.connections(opener.peer_id))
+            await until(lambda: open_files() <= before + 1)
+        await until(lambda: len(prober.connections(opener.peer_id)) == 1)
         (ours,), (theirs,) = opener.connections(prober.peer_id), prober.connections(opener.peer_id)
         assert (
             (ours.way.kind, ours.is_initiator)

@@ -9,7 +9,7 @@ from .test_yamux_windows import carry, granted, grow
 from .wire import SYN, data, feed, measure, update
 
 BULK, OTHER = 1, 3
-STEP = CEILING // 4
+STEP = CEILING // 8
 
 
 def session_with_bulk(round_trip: float = 0.001) -> tuple[Session, int]:
@@ -79,7 +79,7 @@ def test_bulk_with_small_frames_in_front_and_in_between_is_not_messages() -> Non
         exchange(session, MESSAGES, 1.0)
         exchange(session, 1, 1.0, MESSAGE + 1)
     assert not session.expects_messages(1.0)
-    assert flow(session, size, 1.0)[0] == size // 2
+    assert flow(session, size, 1.0)[0] == size // 8
 
 
 def test_a_long_way_has_room_for_what_it_holds() -> None:

@@ -9,7 +9,7 @@ from peertunnel.protocols.yamux import MAX_WINDOW, MEMORY_CAP, ServerSession, Se
 
 from .wire import ACK, FIN, INITIAL, MIB, RST, SYN, data, feed, frame, measure, server_with_stream, update
 
-HALF = INITIAL // 2
+HALF, EIGHTH = INITIAL // 2, INITIAL // 8
 ROUND_TRIP = 0.125  # seconds; no rounding
 
 
@@ -30,9 +30,9 @@ def carry(session: Session, stream_id: int, size: int, now: float) -> int:
     return granted(session, stream_id)
 
 
-def grow(session: Session, stream_id: int, now: float) -> int:
-    """Consume whole windows as fast as can be until the window grows no more; return its size in bytes."""
-    size, grown = INITIAL, 1
+def grow(session: Session, stream_id: int, now: float, size: int = INITIAL) -> int:
+    """Consume whole windows, of which the first has a size in bytes, as fast as can be; return the size at which growth ends."""
+    grown = 1
     while grown:
         grown = carry(session, stream_id, size, now) - size
         size += grown
@@ -72,23 +72,28 @@ def test_the_first_frame_of_a_stream_is_held_to_the_window_too() -> None:
 def test_bytes_that_are_not_consumed_grant_nothing() -> None:
     session = server_with_stream()
     feed(session, data(1, bytes(INITIAL)))
-    session.consumed(1, HALF - 1, 9.0)
+    session.consumed(1, EIGHTH - 1, 9.0)
     assert granted(session, 1) == 0
     with pytest.raises(RemoteProtocolError, match="overran"):
         feed(session, data(1, b"x"))
 
 
-def test_half_a_window_consumed_is_granted_at_once_and_whole() -> None:
+def test_an_eighth_of_a_window_consumed_is_granted_at_once_and_whole() -> None:
     session = fast_session()
     feed(session, data(1, bytes(INITIAL)))
-    session.consumed(1, HALF - 1, 9.0)
+    session.consumed(1, EIGHTH - 1, 9.0)
     session.consumed(1, 1, 9.0)
-    assert granted(session, 1) == HALF
-    session.consumed(1, HALF, 18.0)
-    assert granted(session, 1) == HALF
+    assert granted(session, 1) == EIGHTH
+    session.consumed(1, 7 * EIGHTH, 18.0)
+    assert granted(session, 1) == 7 * EIGHTH
     feed(session, data(1, bytes(INITIAL)), 18.0)
     with pytest.raises(RemoteProtocolError, match="overran"):
         feed(session, data(1, b"x"))
+
+
+def test_growth_is_thought_of_at_half_a_window() -> None:
+    session = fast_session()
+    assert [carry(session, 1, EIGHTH, 0.0) for _ in range(5)] == [*[EIGHTH] * 3, EIGHTH + INITIAL, 0]
 
 
 def test_a_window_that_limits_the_peer_doubles() -> None:
@@ -152,10 +157,9 @@ def test_a_window_grows_to_16_mib_and_no_further() -> None:
 def test_all_windows_grow_under_one_cap_and_none_is_less_than_the_spec_says() -> None:
     session = fast_session(streams=4)
     sizes = [grow(session, stream_id, 0.0) for stream_id in (1, 3, 5, 7)]
-    growth = 2 * INITIAL  # what two full windows leave under the cap
-    assert sizes == [MAX_WINDOW, MAX_WINDOW, INITIAL + growth, INITIAL]
+    assert sizes == [MAX_WINDOW, MAX_WINDOW, 2 * INITIAL, 2 * INITIAL]
     assert sum(sizes) == 4 * INITIAL + MEMORY_CAP
-    assert carry(session, 7, HALF, 0.0) == HALF
+    assert carry(session, 7, INITIAL, 0.0) == INITIAL
     feed(session, data(9, bytes(INITIAL), SYN))
     with pytest.raises(RemoteProtocolError, match="overran"):
         feed(session, data(9, b"x"))
@@ -177,15 +181,27 @@ def end_by_two_fins(session: Session) -> None:
 @pytest.mark.parametrize("end", [end_by_our_reset, end_by_the_peers_reset, end_by_two_fins])
 def test_a_stream_that_ends_gives_its_growth_back(end: Callable[[Session], None]) -> None:
     session = fast_session(streams=4)
-    for stream_id in (1, 3, 5):
+    for stream_id in (1, 3, 5, 7):
         grow(session, stream_id, 0.0)
-    assert carry(session, 7, HALF, 0.0) == HALF
+    assert carry(session, 7, INITIAL, 0.0) == INITIAL
     end(session)
     session.outgoing()
-    assert grow(session, 7, 0.0) == MAX_WINDOW
+    assert grow(session, 7, 0.0, 2 * INITIAL) == MAX_WINDOW
     feed(session, update(9, flags=SYN))
     session.outgoing()
-    assert carry(session, 9, HALF, 0.0) == HALF  # no more was given back than the one window had grown
+    assert grow(session, 9, 0.0) == 2 * INITIAL  # no more was given back than the one window had grown
+
+
+def test_a_large_window_gives_back_half_where_a_smaller_one_finds_no_room() -> None:
+    session = fast_session(streams=3)
+    assert [grow(session, stream_id, 0.0) for stream_id in (1, 3)] == [MAX_WINDOW, MAX_WINDOW]
+    half = MAX_WINDOW // 2
+    assert carry(session, 1, half, 0.0) == half
+    assert grow(session, 5, 0.0) == 2 * INITIAL
+    assert carry(session, 1, half, 0.0) == 0  # the peer has as much left
+    assert carry(session, 3, half, 0.0) == half  # there is room now
+    assert carry(session, 1, half // 2, 0.0) == half // 2  # and not for those who have more
+    assert grow(session, 5, 0.0, 2 * INITIAL) == half
 
 
 def test_a_finished_peer_is_granted_nothing_and_a_finished_stream_still_reads() -> None:

@@ -2,7 +2,8 @@
 
 Every stream starts with the 256 KiB of the yamux spec. A window that is consumed so fast that it limits the sender
 doubles, up to 16 MiB, as long as the growth of all windows of a connection stays under one cap: memory is then
-bounded by (streams x 256 KiB) + cap, whatever the peer does.
+bounded by (streams x 256 KiB) + cap, whatever the peer does. What one stream has needed the next ones get in one step:
+the line is the same, and doubling takes a round trip each time.
 
 Streams that their windows limit share a line as their windows are large. Those that lag behind the largest therefore
 grow sooner, and where the cap leaves no room for that, larger ones shrink: what was consumed is not granted again.
@@ -43,6 +44,7 @@ class Growth:
         self.ceiling = MAX_WINDOW
         self.messages_until = -inf
         self._cap = self._left = cap
+        self._needed = INITIAL_WINDOW  # bytes; the largest window that a stream has had
         self._largest = (
             INITIAL_WINDOW  # bytes; less than that where a smaller window has found no room to grow
         )
@@ -60,7 +62,8 @@ class Growth:
         under two round trips means that it may well be waiting for us. Before the first answered ping less than one
         round trip has passed, which is always such a case.
         """
-        growth = min(window, MAX_WINDOW - window)
+        wanted = max(2 * window, min(self._needed, self._left // 2))  # a leap leaves as much for others
+        growth = min(wanted, MAX_WINDOW) - window
         if not growth or self._is_slow(window, elapsed):
             return 0
         # Who is ahead leaves as much for those behind.
@@ -69,6 +72,7 @@ class Growth:
             self._largest = min(self._largest, 2 * window)
             return 0
         self._left -= growth
+        self._needed = max(self._needed, window + growth)
         self._largest = max(self._largest, window + growth)
         return growth
 

@@ -40,7 +40,8 @@ the clock measured, it is marked ~ and says little; processor time and memory ha
 - *largest ÷ smallest share*: how much of its data each of eight streams has moved at the moment when the first one
   ends; what was sent may still lie in buffers.
 - *20 ms away*: with a proxy between the two ends that holds bytes back for 10 ms in each direction; for direct TCP it
-  stands before the server. *50 ms* and *100 ms* likewise, with half the data.
+  stands before the server. *50 ms* and *100 ms* likewise, with half the data; *4 MiB* come
+  over a stream of their own on a connection that has carried others, as most do.
 - *0.1 % lost*, *1 % lost*: between two network namespaces, with a round trip of so many ms and a line of 100 Mbit/s that
   loses each 1,000th or 100th packet in either direction, with 4 and 2 MiB. In each round all lose the same packets.
 - *memory* is resident, of both ends together, as are its bounds; *stalled* streams are filled by a client that does not

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tests.bench.far import FARTHER
 from tests.bench.figures import Figures
 from tests.bench.lossy import LINES
 from tests.bench.subjects import (
@@ -33,6 +34,7 @@ from tests.bench.workloads import (
     Metric,
     Unit,
     away,
+    hasty,
 )
 
 _BULK = tuple(f"{mode}, {streams}" for streams in ("1 stream", "8 streams") for mode in ("send", "recv"))
@@ -141,6 +143,8 @@ def _beside_others() -> Iterator[Wanted]:
         yield Wanted(Metric(name + away(NEAREST), Unit.MB_PER_S), GO_NOISE.name, 1.2)
         mode = name.partition(",")[0]
         yield Wanted(Metric(f"echo p50 beside {mode}", Unit.MICROSECONDS), GO_NOISE.name, 1.0)
+    for milliseconds in FARTHER:
+        yield Wanted(hasty(milliseconds), GO_NOISE.name, 1.0)
     yield Wanted(ECHO_P99, GO_NOISE.name, 1.0)
     for metric in TUNNELS:
         yield Wanted(metric, GO_NOISE.name, 1.0)

@@ -128,6 +128,7 @@ TUNNELS = tuple(Metric(f"tunnels, {parallel} at a time", Unit.PER_S) for paralle
 HELP_START, BIND_START, DEMO = (
     Metric(name, Unit.SECONDS) for name in ("pt --help", "pt bind until it listens", "pt demo")
 )
+SHORT = 4  # MiB of a transfer that ends soon
 NEAREST = 20  # ms there and back, of the shortest distance
 
 
@@ -139,6 +140,11 @@ def away(milliseconds: int) -> str:
 def received(milliseconds: int) -> Metric:
     """Return what stands for throughput at a distance."""
     return Metric(f"recv, 1 stream{away(milliseconds)}", Unit.MB_PER_S)
+
+
+def hasty(milliseconds: int) -> Metric:
+    """Return what stands for a transfer at a distance that is over before most have got up to speed."""
+    return Metric(f"recv, {SHORT} MiB{away(milliseconds)}", Unit.MB_PER_S)
 
 
 def full(mib: int) -> tuple[Workload, ...]:
@@ -155,8 +161,10 @@ def far(mib: int) -> tuple[Workload, ...]:
 
 
 def away_only(mib: int, milliseconds: int) -> tuple[Workload, ...]:
-    """Return what tells throughput at a distance."""
-    return (replace(_bulk("recv", 1, mib, away(milliseconds)), cpu=None),)
+    """Return what tells throughput at a distance, and how soon it is reached."""
+    long, short = _bulk("recv", 1, mib, away(milliseconds)), hasty(milliseconds)
+    load = ("--mode", "recv", "--mib", str(SHORT), "--c", "1")
+    return replace(long, cpu=None), Workload(short.name, load, (("mb_per_s", short),))
 
 
 def lossy(mib: int, where: str) -> tuple[Workload, ...]:

@@ -51,6 +51,11 @@ def relay(
             "A relay can't hide its addresses, since it is there to be reached.",
             hint="Leave out --relay-only.",
         )
+    if flags.direct_only:
+        raise UsageError(
+            "A relay has no tunnels of its own that could be direct only.",
+            hint="Leave out --direct-only; with --no-circuits it carries no tunnels of others.",
+        )
     places = (*listen, *flags.p2p_listen)
     if port is not None or not places:
         number = PORT if port is None else port

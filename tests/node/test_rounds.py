@@ -21,9 +21,11 @@ from peertunnel.meeting import Meeting, NoProof
 from peertunnel.node import Node
 from peertunnel.paths import Paths
 from peertunnel.portmap import PortMapper, mapper
+from peertunnel.protocols.circuit.book import TICK as TICK_OF_RELAY
 from peertunnel.protocols.rendezvous.book import TICK
 from peertunnel.protocols.service import Service
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.relay_server import RelayServer
 from peertunnel.trust import Trust
 from tests.node.pair import PATIENCE, Log, echo, node, pair, receive_all, target, until
 
@@ -372,3 +374,13 @@ async def test_a_list_is_read_again(autojump_clock: MockClock) -> None:
     with trio.move_on_after(3.5 * trust.LOOK):
         await trusted.run()
     assert len(reload.called) == 3
+
+
+async def test_reservations_expire_although_one_round_failed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RelayServer(stub(serve=lambda *_: None, stop_serving=str))
+    monkeypatch.setattr(server, "_forget", forget := Failing())
+    with trio.move_on_after(2.5 * TICK_OF_RELAY):
+        await server.run()
+    assert len(forget.called) == 3

@@ -30,7 +30,8 @@ async def repeated(pause: float, work: Callable[..., Awaitable[object]], *detail
 def note_failure(work: Callable[..., object], error: Exception) -> None:
     """Log a failure; one that is the same as the last one of this function gets a line, since rounds repeat without end."""
     name = getattr(work, "__qualname__", type(work).__qualname__)
-    failure = hash("".join(traceback.format_exception(error)))
+    places = [(frame.f_code.co_name, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    failure = hash((repr(error), *places))  # cheaper than the text, for peers may drive it
     if _told.get(name) == failure:
         _log.error("%r failed again: %r", work, error)
     else:

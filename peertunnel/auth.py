@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import trio
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
-from peertunnel.budget import Budget, Origin, place_of
+from peertunnel.budget import Budget, Origin
 from peertunnel.errors import NotFound, Refused
 from peertunnel.host import Host
 from peertunnel.protocols.auth import (
@@ -198,7 +198,7 @@ class Authenticator:
             # Cancelled, too: our reply may have told the peer already whether its guess was right.
             if not is_proven:
                 self._budget.fail(origin)
-                self._on_failed(peer_id, self._place(stream.muxed_conn))
+                self._on_failed(peer_id, stream.muxed_conn.place)
 
     # -- both -------------------------------------------------------------------------------------------------------
 
@@ -222,13 +222,7 @@ class Authenticator:
     def _origin(self, connection: MuxedConnection) -> Origin:
         """Give where a peer is; who has proven itself before does not wait for others that are there."""
         peer_id = str(connection.peer_id)
-        return Origin(peer_id if peer_id in self._known else self._place(connection), peer_id)
-
-    def _place(self, connection: MuxedConnection) -> str:
-        """Name the network that a peer is in, or that of its relay: by address, since peer ids are free."""
-        if relays := self._host.connections(connection.way.relay):
-            return f"relay {place_of(relays[0].get_remote_address())}"
-        return place_of(connection.get_remote_address())
+        return Origin(peer_id if peer_id in self._known else connection.place, peer_id)
 
     def _remember(self, connection: MuxedConnection) -> None:
         if connection.is_closed:

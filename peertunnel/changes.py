@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 
 import trio
 
-from peertunnel.boundary import contained
+from peertunnel.boundary import contained, repeated
 from peertunnel.interfaces import interface_addresses
 
 LOOK = 2.0  # seconds between looks; one takes less than a millisecond
@@ -28,6 +28,10 @@ async def watch_network(note: Callable[[], Awaitable[None]]) -> None:
 
     A network that is gone is no news, for nobody can be reached: what takes its place is. Nor is one that we can't look at.
     """
+    await repeated(LOOK, _watch, note)
+
+
+async def _watch(note: Callable[[], Awaitable[None]]) -> None:
     known, lag = _network() or frozenset(), _lag()
     with ExitStack() as stack:
         news = _open_news(stack)

@@ -4,7 +4,7 @@ import trio
 
 from peertunnel import sockets
 from peertunnel.access import Access
-from peertunnel.boundary import contained
+from peertunnel.boundary import contained, repeated
 from peertunnel.bridge import Tunnels
 from peertunnel.endpoints import Endpoint
 from peertunnel.errors import TargetError
@@ -66,11 +66,14 @@ async def expose(
 async def _tell_addresses(node: Node, emit: Emit) -> None:
     """Tell of other addresses whenever there are, until cancelled."""
     told = node.addresses
-    while True:
-        await trio.sleep(ADDRESS_INTERVAL)
+
+    async def look() -> None:
+        nonlocal told
         if (addresses := node.addresses) != told:
             told = addresses
             emit(AddressesChanged(addresses))
+
+    await repeated(ADDRESS_INTERVAL, look)
 
 
 class _Provider:

@@ -7,14 +7,13 @@
 4. While tunnels are opened, the provider is pinged. If it is silent, it is sought again while the connection may recover.
 """
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
 import trio
 
-from peertunnel.boundary import contained
+from peertunnel.boundary import contained, note_failure
 from peertunnel.errors import AnotherKey, NotFound, Refused, StoreError
 from peertunnel.events import Emit
 from peertunnel.node import GO_TUNNEL, TUNNEL, Node
@@ -34,7 +33,6 @@ CHECK_INTERVAL = 1.0  # seconds from a check to the next
 FAILURE_PAUSE = 5.0  # seconds until the provider is sought again after something that nobody foresaw
 _LOOK = 0.5  # seconds between looks at what is left of a circuit
 _LAST_RENEWAL_PAUSE = 5.0  # seconds in the end until the next, where new circuits are refused, or as short
-_log = logging.getLogger(__name__)
 
 
 class Keeper:
@@ -72,8 +70,8 @@ class Keeper:
                 await self._keep()
             except StoreError:
                 raise
-            except Exception:  # noqa: BLE001  a task boundary: peers drive what happens
-                _log.exception("keeping ways to the provider failed")
+            except Exception as error:  # noqa: BLE001  a task boundary: peers drive what happens
+                note_failure(self._keep, error)
                 await trio.sleep(FAILURE_PAUSE)
 
     async def _keep(self) -> None:

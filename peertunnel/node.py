@@ -16,7 +16,7 @@ from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
 from peertunnel.discovery.rendezvous import Rendezvous
 from peertunnel.errors import AnotherKey, NotFound, Refused, StoreError
-from peertunnel.events import Emit, Warned
+from peertunnel.events import Emit, ErrorOccurred, Warned
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.known import KnownPeers, Verdict
@@ -105,6 +105,7 @@ class Node:
         self._accept_new_key = options.accept_new_key
         self._trusted: set[tuple[str, str]] = set()  # services' labels, and who was taken for their provider
         self._warned: set[str] = set()
+        self._complaint = ""  # about the file of known keys, so as to make it once
 
     @property
     def peer_id(self) -> str:
@@ -154,7 +155,8 @@ class Node:
         """Return a connection to a provider of a service that has proven itself; waits for ever.
 
         Args:
-            emit: takes a warning when a provider has another key than the one that is known.
+            emit: takes a warning when a provider has another key than the one that is known, and an error when those that
+                are known can't be read or written any more.
             on_refused: called whenever a peer answered and did not prove itself, refused us, or has another key.
 
         Raises:
@@ -233,8 +235,11 @@ class Node:
         except StoreError as error:
             if not self._trusted:
                 raise  # nothing runs yet
-            emit(Warned(error.message))
+            if error.message != self._complaint:
+                self._complaint = error.message
+                emit(ErrorOccurred.of(error))
             return None if (label, peer_id) in self._trusted else stranger
+        self._complaint = ""
         self._trusted.add((label, peer_id))
         return None
 

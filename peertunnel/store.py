@@ -4,6 +4,7 @@ Private files are 0600 and appear whole or not at all, whatever happens meanwhil
 """
 
 import contextlib
+import errno
 import os
 import shlex
 import stat
@@ -16,6 +17,7 @@ import platformdirs
 from peertunnel.errors import StoreError
 
 MAX_PRIVATE = 64 * 1024  # bytes; keys and lists of peers are far smaller
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, our share of it, or what a file may have
 _APP = "peertunnel"
 
 
@@ -114,6 +116,7 @@ def _errors(verb: str, path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        hint = f"Check the permissions of {path.parent}, or set PT_HOME to another directory."
+        todo = "Make room in" if error.errno in _FULL else "Check the permissions of"
+        hint = f"{todo} {path.parent}, or set PT_HOME to another directory."
         reason = (error.strerror or str(error)).lower()
         raise StoreError(f"Can't {verb} {path}: {reason}.", hint=hint) from error

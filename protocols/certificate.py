@@ -8,14 +8,14 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.protocols.peerid import PeerIdError, multihash_of
-from peertunnel.protocols.publickey import PublicKey
+from peertunnel.protocols.publickey import PublicKey, is_cheap
 
 MAX_SIZE = 16 * 1024  # bytes; RSA keys and signatures of 8192 bits, twice, take a third
 _EXTENSION = x509.ObjectIdentifier("1.3.6.1.4.1.53594.1.1")
@@ -58,7 +58,10 @@ def peer_of(certificate: bytes, now: datetime) -> str:
         parsed = x509.load_der_x509_certificate(certificate)
         is_current = parsed.not_valid_before_utc <= now <= parsed.not_valid_after_utc
         extensions = list(parsed.extensions)
-        spki = parsed.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        own_key = parsed.public_key()
+        if isinstance(own_key, rsa.RSAPublicKey) and not is_cheap(own_key):
+            raise RemoteProtocolError("a certificate's key is too large")
+        spki = own_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         parsed.verify_directly_issued_by(parsed)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError, x509.DuplicateExtension) as error:
         raise RemoteProtocolError("a certificate is malformed, or not signed by itself") from error

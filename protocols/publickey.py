@@ -61,7 +61,7 @@ class PublicKey:
                 public = load_der_public_key(self.encoded)
             else:
                 raise RemoteProtocolError(f"keys of type {self.kind} are unknown")
-            if isinstance(public, rsa.RSAPublicKey) and self.kind == _RSA and _is_cheap(public):
+            if isinstance(public, rsa.RSAPublicKey) and self.kind == _RSA and is_cheap(public):
                 public.verify(signature, data, padding.PKCS1v15(), SHA256())
             elif isinstance(public, ec.EllipticCurvePublicKey) and self.kind != _RSA:
                 public.verify(signature, data, ec.ECDSA(SHA256()))
@@ -71,5 +71,6 @@ class PublicKey:
             raise RemoteProtocolError("a signature is wrong") from error
 
 
-def _is_cheap(key: rsa.RSAPublicKey) -> bool:
+def is_cheap(key: rsa.RSAPublicKey) -> bool:
+    """Return whether a key's signatures are worth checking."""
     return key.key_size <= MAX_RSA_BITS and key.public_numbers().e <= MAX_RSA_EXPONENT

@@ -46,11 +46,7 @@ def relay(
 
     It prints the flag that the others add to their commands.
     """
-    if flags.relay_only:
-        raise UsageError(
-            "A relay can't hide its addresses, since it is there to be reached.",
-            hint="Leave out --relay-only.",
-        )
+    _check(flags)
     places = (*listen, *flags.p2p_listen)
     if port is not None or not places:
         number = PORT if port is None else port
@@ -77,3 +73,17 @@ def relay(
         await relay(settings, session.emit, stop=session.stop)
 
     run(flags, story)
+
+
+def _check(flags: options.Flags) -> None:
+    """Raise UsageError for what is about tunnels of our own."""
+    if flags.relay_only:
+        raise UsageError(
+            "A relay can't hide its addresses, since it is there to be reached.",
+            hint="Leave out --relay-only.",
+        )
+    if flags.direct_only:
+        raise UsageError(
+            "A relay has no tunnels of its own that could be direct only.",
+            hint="Leave out --direct-only; with --no-circuits it carries no tunnels of others.",
+        )

@@ -12,6 +12,7 @@ import time
 
 import trio
 
+from peertunnel.boundary import repeated
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.discovery.dht_membership import Membership
 from peertunnel.discovery.dht_network import Network
@@ -71,7 +72,7 @@ class Dht:
                 self._nursery = nursery
                 if self.is_server:
                     self._peers.answer(self._network.protocol, self._answer, limit=MAX_REQUEST)
-                    nursery.start_soon(self._sweep)
+                    nursery.start_soon(repeated, _SWEEP, self._sweep)
                 nursery.start_soon(self._membership.run)
                 for search in self._searches:
                     nursery.start_soon(self._search, search)
@@ -123,9 +124,7 @@ class Dht:
                 self._providers.remove(key, self._network.own_id)
 
     async def _sweep(self) -> None:
-        while True:
-            await trio.sleep(_SWEEP)
-            self._providers.tick(time.time())
+        self._providers.tick(time.time())
 
     def _held(self, key: bytes) -> list[Contact]:
         return self._providers.of(key, time.time())

@@ -61,18 +61,27 @@ class Rendezvous:
             places[peer_id].append(address)
         self._points = [Point(peers, peer_id, addresses) for peer_id, addresses in places.items()]
         self._nursery: trio.Nursery | None = None
-        self._waiting: list[_Search] = []
+        self._searches: list[_Search] = []
 
     async def run(self) -> None:
         """Search until cancelled; what is sought before that waits for it."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                while self._waiting:
-                    nursery.start_soon(self._waiting.pop().run)
+                for search in self._searches:
+                    nursery.start_soon(self._search, search)
                 await trio.sleep_forever()
+        except BaseException as error:
+            if not isinstance(error, Exception):  # or we are started again, and they go on
+                for search in self._searches:
+                    search.found.close()
+            raise
         finally:
             self._nursery = None
+
+    async def _search(self, search: "_Search") -> None:
+        await search.run()
+        self._searches.remove(search)
 
     async def announce(self, announcement: Announcement) -> None:
         """Register a provider at every point until cancelled, and withdraw it then."""
@@ -91,10 +100,9 @@ class Rendezvous:
             send.close()
             return receive
         search = _Search(self._peers.peer_id, self._points, service, send)
+        self._searches.append(search)
         if self._nursery is not None:
-            self._nursery.start_soon(search.run)
-        else:
-            self._waiting.append(search)
+            self._nursery.start_soon(self._search, search)
         return receive
 
 
@@ -199,10 +207,10 @@ class _Search:
 
     async def run(self) -> None:
         """Ask until nobody listens any more."""
-        with self.found:
-            async with trio.open_nursery() as nursery:
-                for point in self.points:
-                    nursery.start_soon(self._ask, point)
+        async with trio.open_nursery() as nursery:
+            for point in self.points:
+                nursery.start_soon(self._ask, point)
+        self.found.close()
 
     async def _ask(self, point: Point) -> None:
         pause = _FIRST_PAUSE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 from multiaddr import Multiaddr
 
+from peertunnel.boundary import repeated
 from peertunnel.peers import Caller, Peers
 from peertunnel.protocols.kademlia.places import group_of
 from peertunnel.protocols.record import MAX_ENVELOPE
@@ -45,11 +46,12 @@ class RendezvousServer:
         self._peers.answer(PROTOCOL, self._answer, limit=_MAX_REQUEST)
         task_status.started()
         try:
-            while True:
-                await trio.sleep(TICK)
-                self.book.tick(trio.current_time())
+            await repeated(TICK, self._tick)
         finally:
             self._peers.stop_answering(PROTOCOL)
+
+    async def _tick(self) -> None:
+        self.book.tick(trio.current_time())
 
     def _answer(self, caller: Caller, data: bytes) -> bytes | None:
         message = decode(data)

@@ -143,7 +143,7 @@ class Examination:
                 await done.wait()
                 checked = judge(self.facts)
                 emit(judgements.failed(checked) if done in self._failed else checked)
-            last = outlook(self.facts)
+            last = outlook(self.facts, is_partial=bool(self._failed - {datagrams}))
             emit(last)
             nursery.cancel_scope.cancel()
         return last

@@ -7,8 +7,20 @@ from peertunnel.events import Checked, Verdict
 _NAME = "Run pt relay on a public machine, and name it with --via."
 
 
-def outlook(facts: Facts) -> Checked:
-    """Give the last word; a problem means that no tunnel will work."""
+def outlook(facts: Facts, *, is_partial: bool = False) -> Checked:
+    """Give the last word; a problem means that no tunnel will work.
+
+    is_partial: whether facts are missing because a check failed. What is there still shows what works, but not what doesn't.
+    """
+    last = _expected(facts)
+    if not is_partial or last.verdict == "ok" or not facts.own:
+        return last
+    if last.verdict == "problem":
+        return _last("unknown", "not to be found out, since a check failed")
+    return _last("warning", f"{last.finding}; perhaps more, since a check failed")
+
+
+def _expected(facts: Facts) -> Checked:
     has_relay = any(relay.is_reserved for relay in facts.relays.values())
     if not facts.own and not has_relay:
         return _last("problem", "none: this machine has no network", "Check its cable or its radio.")

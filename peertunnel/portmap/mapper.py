@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from peertunnel.boundary import contained
+from peertunnel.boundary import repeated
 from peertunnel.changes import watch_network
 from peertunnel.interfaces import IPAddress
 from peertunnel.portmap.announcements import listen
@@ -67,13 +67,11 @@ class PortMapper:
     async def run(self) -> None:
         """Map until cancelled, then remove all mappings, which takes a second at most."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._listen)
+            nursery.start_soon(repeated, _DEAF, self._listen)
             nursery.start_soon(watch_network, self._ask_again)
-            while True:
-                self._look(nursery)
-                await trio.sleep(_LOOK)
+            await repeated(_LOOK, self._look, nursery)
 
-    def _look(self, nursery: trio.Nursery) -> None:
+    async def _look(self, nursery: trio.Nursery) -> None:
         """Begin with routers that have appeared, and end with those that are gone."""
         try:
             gateways = default_gateways()
@@ -94,14 +92,10 @@ class PortMapper:
         self._looked.set()
 
     async def _listen(self) -> None:
-        while True:
-            try:
-                await listen(self._hear)
-            except (
-                OSError
-            ) as error:  # another program has the port for itself, or there are no descriptors left
-                _log.info("Can't hear routers that restart: %s", error)
-            await trio.sleep(_DEAF)
+        try:
+            await listen(self._hear)
+        except OSError as error:  # another program has the port for itself, or there are no descriptors left
+            _log.info("Can't hear routers that restart: %s", error)
 
     def _hear(self, source: IPAddress) -> None:
         for gateway, (keeper, _) in self._keepers.items():
@@ -116,6 +110,4 @@ class PortMapper:
 
 async def _run(keeper: Keeper, scope: trio.CancelScope) -> None:
     with scope:
-        while True:
-            await contained(keeper.run)  # routers drive what happens in it
-            await trio.sleep(_LOOK)
+        await repeated(_LOOK, keeper.run)  # routers drive what happens in it

@@ -8,6 +8,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel.budget import place_of
 from peertunnel.protocols import yamux
 from peertunnel.protocols.multistream import Initiator, Responder
 from peertunnel.streams import End, Unavailable
@@ -355,6 +356,14 @@ class MuxedConnection(ABC):
 
     async def _part(self) -> None:  # noqa: B027  QUIC's close needs no more
         """Take leave of the peer once it has what we sent."""
+
+    @property
+    def place(self) -> str:
+        """The network that the peer is in, or that of its relay: by address, since peer ids are free."""
+        if self.way.kind == "relayed":
+            _, _, ip, *_ = str(self.get_transport_addresses()[0]).split("/")
+            return f"relay {place_of((ip, 0))}"
+        return place_of(self.get_remote_address())
 
     @abstractmethod
     def get_transport_addresses(self) -> list[Multiaddr]:

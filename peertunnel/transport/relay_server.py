@@ -15,6 +15,7 @@ import trio
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 from multiaddr import Multiaddr
 
+from peertunnel.boundary import repeated
 from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, STOP, CircuitRefused, Limit, Status, Voucher
 from peertunnel.protocols.circuit import relay as wire
 from peertunnel.protocols.circuit.book import STRANGERS_LIMIT, TICK, TTL, Book, network_of
@@ -106,11 +107,12 @@ class RelayServer:
         self._host.serve(HOP, self._accept)
         task_status.started()
         try:
-            while True:
-                await trio.sleep(TICK)
-                self._forget()
+            await repeated(TICK, self._tick)
         finally:
             self._host.stop_serving(HOP)
+
+    async def _tick(self) -> None:
+        self._forget()
 
     # -- requests -------------------------------------------------------------------------------------------------
 

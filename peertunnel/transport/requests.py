@@ -10,7 +10,6 @@ from collections import Counter
 import trio
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
 
-from peertunnel.budget import place_of
 from peertunnel.peers import Answer, Caller, RequestError
 from peertunnel.protocols.delimited import Delimited, encode_delimited, missing
 from peertunnel.protocols.errors import RemoteProtocolError
@@ -19,7 +18,9 @@ from peertunnel.transport.stream import MuxedStream
 
 MAX_STREAMS = 512  # requests that are answered at a time, in all
 MAX_STREAMS_PER_PEER = 16  # of them by one peer
-MAX_STREAMS_PER_PLACE = MAX_STREAMS // 4  # of them from one address, since peer ids are free
+MAX_STREAMS_PER_PLACE = (
+    MAX_STREAMS // 4
+)  # of them from one address, or through relays there, since peer ids are free
 IDLE = 60.0  # seconds without a request, after which a stream is dropped; as in go-libp2p-kad-dht
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Answering:
 
     def accept(self, stream: MuxedStream) -> None:
         """Serve a stream, or abort it when there are too many."""
-        place = place_of(stream.muxed_conn.get_remote_address())
+        place = stream.muxed_conn.place
         if (
             self._of_peers[stream.peer] >= MAX_STREAMS_PER_PEER
             or self._of_places[place] >= MAX_STREAMS_PER_PLACE

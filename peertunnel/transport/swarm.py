@@ -10,7 +10,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from peertunnel.boundary import contained
+from peertunnel.boundary import contained, note_failure
 from peertunnel.budget import place_of
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import DialError, Transport, dial
@@ -143,7 +143,10 @@ class Network:
         if connection.is_closed:
             raise UpgradeError(connection.reason)
         for watcher in self.watchers:
-            watcher(connection)
+            try:
+                watcher(connection)
+            except Exception as error:  # noqa: BLE001  a task boundary: the others hear of it all the same
+                note_failure(watcher, error)
 
     def _run(self, work: Callable[..., Awaitable[None]], *details: object) -> None:
         assert self._nursery is not None

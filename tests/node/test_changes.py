@@ -176,10 +176,10 @@ async def test_routers_that_cannot_be_looked_for_are_kept(
     monkeypatch.setattr(gateway, "_ROUTES6", tmp_path / "none")
     mapper = PortMapper(lambda: ())
     async with trio.open_nursery() as nursery:
-        mapper._look(nursery)
+        await mapper._look(nursery)
         assert [str(router.ip) for router in mapper._keepers] == [LOOPBACK]
         with out_of_files():
-            mapper._look(nursery)
+            await mapper._look(nursery)
         assert len(mapper._keepers) == 1
         nursery.cancel_scope.cancel()
 

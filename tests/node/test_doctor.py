@@ -206,6 +206,37 @@ def test_what_is_no_sighting(told: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("facts", "verdict", "words"),
+    [
+        (Facts(), "problem", "no network"),
+        (Facts(own=(OWN,), named=2), "unknown", "not to be found out"),
+        (Facts(own=(OWN,), ways="relayed", relays={PEER: Relay(PEER)}), "unknown", "not to be found out"),
+        (Facts(own=(OWN,), sightings=TWO_PORTS), "warning", "only with peers that let others in; perhaps more"),
+        (Facts(own=(OWN,), strangers=True), "ok", "direct from anywhere"),
+    ],
+)  # fmt: skip
+def test_a_check_that_failed_does_not_say_that_nothing_works(facts: Facts, verdict: str, words: str) -> None:
+    last = outlook(facts, is_partial=True)
+    assert last.verdict == verdict
+    assert words in last.finding
+
+
+async def test_a_relay_whose_check_failed_may_relay_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> NoReturn:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr(examination, "try_relay", fail)
+    monkeypatch.setattr(examination, "interface_addresses", lambda: (InterfaceAddress("eth0", 1, OWN),))
+    told: list[object] = []
+    relay = f"/ip4/127.0.0.1/tcp/1/p2p/{PEER}"
+    config = Config(listen=LOOPBACK, mdns=False, dht=False, portmap=False, relay=(relay,), ways="relayed")
+    async with node() as mine:
+        await examination.doctor(mine, config, told.append)  # which raises where nothing works
+    assert isinstance(last := told[-1], Checked)
+    assert last.check == "tunnels" and last.verdict == "unknown"
+
+
+@pytest.mark.parametrize(
     ("broken", "unknown"),
     [("resolved_servers", {"mapping", "ipv6"}), ("who_comes_in", {"filtering"}), ("why_not", {"udp"})],
 )

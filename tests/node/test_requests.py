@@ -13,6 +13,7 @@ from peertunnel.transport import requests
 from peertunnel.transport.requests import Answering, read_message
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import PATIENCE, other_address, until
+from tests.node.test_circuits import relay, reserved
 
 PROTOCOL = "/test/1.0.0"
 ROOM = 3
@@ -21,7 +22,12 @@ ROOM = 3
 async def ask(asker: Host, server: Host, ip: str) -> MuxedStream:
     """Ask at an address, and give the stream, which stays open."""
     port = server.listening[0].rpartition("/")[2]
-    connection = await asker.dial(server.peer_id, [f"/ip4/{ip}/tcp/{port}"], PATIENCE)
+    return await ask_at(asker, server, f"/ip4/{ip}/tcp/{port}")
+
+
+async def ask_at(asker: Host, server: Host, address: str) -> MuxedStream:
+    """Ask at a multiaddr."""
+    connection = await asker.dial(server.peer_id, [address], PATIENCE)
     with trio.fail_after(PATIENCE):
         stream = await connection.open_tunnel(PROTOCOL)
         await stream.write(encode_delimited(b"question"))
@@ -47,3 +53,26 @@ async def test_many_peers_at_one_address_leave_room_for_others(monkeypatch: pyte
         crowd[0].abort()
         await until(lambda: answering._of_peers.total() == ROOM)
         await ask(late, server, "127.0.0.1")
+
+
+async def test_many_peers_behind_one_relay_leave_room_for_those_behind_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(requests, "MAX_STREAMS_PER_PLACE", ROOM)
+    async with (
+        relay() as (crowded, _),
+        relay(listen=(f"/ip4/{other_address()}/tcp/0",)) as (other, _),
+        reserved(crowded, other) as server,
+        AsyncExitStack() as stack,
+    ):
+        server.serve(PROTOCOL, Answering(lambda caller, message: b"answer", 16, server.nursery).accept)
+
+        async def ask_through(point: Host) -> MuxedStream:
+            peer = await stack.enter_async_context(open_host(Identity.ephemeral(), ()))
+            return await ask_at(peer, server, f"{point.addresses[0]}/p2p-circuit")
+
+        for _ in range(ROOM):
+            await ask_through(crowded)
+        with pytest.raises(MuxedStreamReset):
+            await ask_through(crowded)
+        await ask_through(other)

@@ -1,24 +1,31 @@
 """A round that fails in a way that nobody foresaw is logged, and the next one comes after the pause that it has anyway."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
-from peertunnel import expose, gate, keeper, paths, trust
+from peertunnel import changes, expose, gate, keeper, paths, trust
 from peertunnel.access import Access
-from peertunnel.discovery import Candidate
+from peertunnel.discovery import Candidate, dht
+from peertunnel.discovery.dht import Dht
+from peertunnel.discovery.rendezvous_server import RendezvousServer
 from peertunnel.errors import StoreError
-from peertunnel.events import PathChanged
+from peertunnel.events import AddressesChanged, PathChanged
 from peertunnel.gate import Gate
 from peertunnel.identity import Identity
 from peertunnel.keeper import Keeper
 from peertunnel.meeting import Meeting, NoProof
+from peertunnel.node import Node
 from peertunnel.paths import Paths
+from peertunnel.portmap import PortMapper, mapper
+from peertunnel.protocols.circuit.book import TICK as TICK_OF_RELAY
+from peertunnel.protocols.rendezvous.book import TICK
 from peertunnel.protocols.service import Service
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.relay_server import RelayServer
 from peertunnel.trust import Trust
 from tests.node.pair import PATIENCE, Log, echo, node, pair, receive_all, target, until
 
@@ -275,7 +282,90 @@ async def test_a_consumers_path_is_told_again(monkeypatch: pytest.MonkeyPatch) -
     assert len(follow.called) == 2
 
 
+async def test_other_addresses_are_told_though_they_could_not_be_read_once(
+    autojump_clock: MockClock,
+) -> None:
+    class Moving:
+        reads = 0
+
+        @property
+        def addresses(self) -> tuple[str, ...]:
+            self.reads += 1
+            if self.reads == 3:
+                raise RuntimeError("on purpose")
+            return ("before",) if self.reads < 3 else ("after",)
+
+    log, moving = Log(), cast("Node", Moving())
+    with trio.move_on_after(3.5 * expose.ADDRESS_INTERVAL):
+        await expose._tell_addresses(moving, log)
+    assert log.events == [AddressesChanged(("after",))]
+
+
+# -- every node --------------------------------------------------------------------------------------------------------
+
+
+async def test_routers_are_looked_for_again(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mapper, "listen", listen := Failing())
+    monkeypatch.setattr(mapper, "default_gateways", tuple)
+    ports = Failing(tuple, 1)
+    running = PortMapper(ports)
+    with trio.move_on_after(1.5 * mapper._DEAF):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(running.run)
+            await running.settled()
+            assert len(ports.called) == 2
+    assert len(listen.called) == 2
+
+
+async def test_a_network_is_watched_again(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = ["b", "a", "", "a"]
+
+    def network() -> frozenset[str]:
+        if found := networks.pop() if networks else "b":
+            return frozenset(found)
+        raise RuntimeError("on purpose")
+
+    async def note() -> None:
+        changed.set()
+
+    changed = trio.Event()
+    monkeypatch.setattr(changes, "_network", network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(changes.watch_network, note)
+        with trio.fail_after(PATIENCE):
+            await changed.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_is_told_to_all_who_watch() -> None:
+    async with node() as there, node(()) as here:
+        told: list[MuxedConnection] = []
+        here.host.watch(Failing())
+        here.host.watch(told.append)
+        connection = await here.host.dial(there.peer_id, there.addresses, PATIENCE)
+        assert told == [connection] and not connection.is_closed
+
+
+async def test_records_in_the_dht_are_swept_again(autojump_clock: MockClock) -> None:
+    peers = stub(answer=lambda *_, **__: None, stop_answering=str, peer_id=Identity.ephemeral().peer_id)
+    node = Dht(peers, (), server=True)
+    node._providers = stub(tick=(tick := Failing()))
+    with trio.move_on_after(2.5 * dht._SWEEP):
+        await node.run()
+    assert len(tick.called) == 3
+
+
 # -- the relay ---------------------------------------------------------------------------------------------------------
+
+
+async def test_registrations_expire_although_one_round_failed(autojump_clock: MockClock) -> None:
+    point = RendezvousServer(stub(answer=lambda *_, **__: None, stop_answering=str))
+    point.book = stub(tick=(tick := Failing()))
+    with trio.move_on_after(2.5 * TICK):
+        await point.run()
+    assert len(tick.called) == 3
 
 
 async def test_a_list_is_read_again(autojump_clock: MockClock) -> None:
@@ -284,3 +374,13 @@ async def test_a_list_is_read_again(autojump_clock: MockClock) -> None:
     with trio.move_on_after(3.5 * trust.LOOK):
         await trusted.run()
     assert len(reload.called) == 3
+
+
+async def test_reservations_expire_although_one_round_failed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = RelayServer(stub(serve=lambda *_: None, stop_serving=str))
+    monkeypatch.setattr(server, "_forget", forget := Failing())
+    with trio.move_on_after(2.5 * TICK_OF_RELAY):
+        await server.run()
+    assert len(forget.called) == 3

@@ -9,10 +9,12 @@ import trio.testing
 from trio.testing import MockClock
 
 from peertunnel import discovery
-from peertunnel.discovery import Announcement, dht_membership, dht_search, mdns, sustain
+from peertunnel.discovery import Announcement, dht_membership, dht_search, mdns, rendezvous, sustain
 from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
+from peertunnel.discovery.rendezvous import Rendezvous
+from peertunnel.discovery.rendezvous_point import Point
 from peertunnel.events import Ready, Warned
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
@@ -20,7 +22,7 @@ from peertunnel.interfaces import InterfaceAddress
 from peertunnel.node import Node, NodeOptions, open_node
 from peertunnel.protocols.service import Service
 from peertunnel.relay import RelayOptions, relay
-from tests.node import pair
+from tests.node import pair, points
 from tests.node.dht import PATIENCE, PREFIX, peer, until
 from tests.node.pair import Log
 from tests.node.wire import LOOPBACK, Provider, Wire, new_service, next_of
@@ -142,6 +144,31 @@ async def test_a_search_in_the_dht_outlives_a_failure(monkeypatch: pytest.Monkey
                 await log.wait(Warned)
             assert await next_of(candidates, within=PATIENCE) == there.candidate
         nursery.cancel_scope.cancel()
+
+
+async def test_a_search_at_rendezvous_points_outlives_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(
+        "peertunnel.discovery.rendezvous.time.time", lambda: 0.0
+    )  # what the points announce is of that day
+    monkeypatch.setattr(rendezvous, "_note", fail)  # what a search does where a point has not answered
+    log = Log()
+    async with (
+        points.point() as (at, _),
+        points.host() as provider,
+        points.host() as seeker,
+        trio.open_nursery() as nursery,
+    ):
+        source = Rendezvous(seeker, at.addresses)
+        with source.find(points.SERVICE) as candidates:
+            with monkeypatch.context() as patched:
+                patched.setattr(Point, "discover", fail)
+                nursery.start_soon(sustain, source, log, source.run)
+                await log.wait(Warned)
+            async with points.announced(provider, *at.addresses):
+                assert (await next_of(candidates, within=PATIENCE)).peer_id == provider.peer_id
+        nursery.cancel_scope.cancel()
+    assert log.events == [failed("rendezvous points")]
 
 
 async def test_a_round_of_a_search_in_the_dht_that_fails_ends_nothing(

@@ -1,6 +1,7 @@
 """Our own files: where they are, their modes, and that they appear whole."""
 
 import os
+import resource
 import stat
 import threading
 from pathlib import Path
@@ -106,6 +107,20 @@ def test_a_file_that_is_too_long(tmp_path: Path) -> None:
     store.write_private(path, bytes(store.MAX_PRIVATE + 1))
     with pytest.raises(StoreError, match="longer than"):
         store.read_private(path)
+
+
+def test_no_room_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    store.write_private(path, b"before")
+    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16, most))  # what is longer fails as on a full disk
+    try:
+        with pytest.raises(StoreError, match="file too large") as caught:
+            store.write_private(path, bytes(17))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    assert f"Make room in {tmp_path}" in caught.value.hint
+    assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"before"
 
 
 def test_no_place_to_write(tmp_path: Path) -> None:

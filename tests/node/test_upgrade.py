@@ -3,25 +3,34 @@
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.x509.oid import NameOID
 from libp2p.peer.id import ID
 
 from peertunnel.identity import Identity
+from peertunnel.protocols.certificate import _der
 from peertunnel.protocols.noise import Cipher, Sealer
+from peertunnel.protocols.protobuf import encode_message
 from peertunnel.transport import noise_security
 from peertunnel.transport.ciphers import fastest_cipher
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.stranger import Nobody
-from peertunnel.transport.tls_security import Tls
+from peertunnel.transport.tls_security import Tls, _load
 from peertunnel.transport.upgrade import YAMUX, UpgradeError, Upgrader
 from tests.node.pair import PATIENCE
 
 CLIENT, SERVER = Identity.ephemeral(), Identity.ephemeral()
+DAY = timedelta(days=1)
 NOISE, TLS = "/noise", "/tls/1.0.0"
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -153,6 +162,38 @@ async def test_somebody_else_who_calls_is_refused(protocol: str) -> None:
         nursery.start_soon(call)
         with pytest.raises(UpgradeError, match=f"the peer is {CLIENT.peer_id}"):
             await server.upgrade(far, ID.from_base58(Identity.ephemeral().peer_id), is_client=False)
+
+
+@pytest.mark.parametrize(("bits", "why"), [(16_384, "too large"), (2**18, "at most 16384 bytes")])
+async def test_a_caller_with_a_key_that_costs_time_is_refused_before_it_is_used(bits: int, why: str) -> None:
+    near, far = connected()
+    async with reactor() as running, trio.open_nursery() as nursery:
+        server, caller = (Upgrader(who, running, Nobody()) for who in (SERVER, CLIENT))
+        server._securities, caller._securities = {TLS: Tls(SERVER)}, {TLS: (tls := Tls(CLIENT))}
+        tls._library = _load(CLIENT)
+        tls._library._cert_pem, tls._library._key_pem = certificate_of_rsa(bits)
+
+        async def call() -> None:
+            with pytest.raises(UpgradeError):
+                await caller.upgrade(near, ID.from_base58(SERVER.peer_id), is_client=True)
+
+        nursery.start_soon(call)
+        with pytest.raises(UpgradeError, match=why):
+            await server.upgrade(far, None, is_client=False)
+
+
+def certificate_of_rsa(bits: int) -> tuple[str, str]:
+    """Give a certificate of a peer whose key is this large, which did not sign it, and the certificate's key, as PEM."""
+    peer = rsa.RSAPublicNumbers(65537, 2 ** (bits - 1) + 1).public_key()
+    encoded = peer.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    proof = _der(0x30, _der(0x04, encode_message([(1, 0), (2, encoded)])) + _der(0x04, b"no signature"))
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 7, now - DAY, now + DAY)
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.53594.1.1"), proof)
+    certificate = builder.add_extension(extension, critical=False).sign(key, SHA256())
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return certificate.public_bytes(Encoding.PEM).decode(), secret.decode()
 
 
 async def test_who_speaks_neither_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from cryptography import x509
@@ -135,6 +137,16 @@ PROOF = encode_signed_key(OTHERS.public_key.serialize(), SIGNATURE)
 def test_what_proves_nobody_is_refused(make: Callable[[], bytes]) -> None:
     with pytest.raises(RemoteProtocolError):
         peer_of(make(), NOW)
+
+
+@pytest.mark.parametrize(
+    "numbers", [(65537, 2**8192 + 1), (2**31 + 1, 2**2047 + 1)], ids=("modulus", "exponent")
+)
+def test_a_key_that_costs_time_is_refused_before_it_is_used(numbers: tuple[int, int]) -> None:
+    public = rsa.RSAPublicNumbers(*numbers).public_key()
+    large = cast("rsa.RSAPrivateKey", SimpleNamespace(public_key=lambda: public))
+    with pytest.raises(RemoteProtocolError, match="too large"):
+        peer_of(foreign(key=large, signer=CERTIFICATE_KEY), NOW)
 
 
 @given(st.binary(max_size=200))

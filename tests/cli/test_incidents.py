@@ -80,7 +80,7 @@ def test_the_two_sides_have_different_ids(command: tuple[str, ...], tmp_path: Pa
         address = provider.address()
         place, peer_id = address.split("/p2p/")
         where = (address, "--id", "egret") if "bind" in command else (f"pk://{peer_id}?a={place}#{'A' * 22}",)
-        words = [*PT, *LOCALLY, *command, *where, "--wait", "8"]
+        words = [*PT, *LOCALLY, *command, *where, "--wait", "4"]
         ended = subprocess.run(
             words,
             env=environment(tmp_path / "b"),

@@ -1,6 +1,6 @@
 """Tunnels between `pt` and the Go and the Rust peer over QUIC, each dialling the other."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
@@ -31,7 +31,7 @@ from tests.interop.tunnels import (
     pt_provider,
     tunnel,
 )
-from tests.nat.together import together
+from tests.nat.together import Case, Ends, meanwhile, together
 from tests.tools import lack
 
 QUIC = ("--transport", "quic")
@@ -41,7 +41,7 @@ IDLE = 60.0  # seconds without a byte: longer than any of the three waits for a 
 ANOTHER_PEER = "12D3KooWNvSZnPi3RrhrTwEY4LuuBeB6K6facKUCJcyWG1aoDd2p"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def engine() -> None:
     """Without the engine there is nothing to test."""
     if (reason := quic.why_not()) is not None:
@@ -110,12 +110,30 @@ async def nobody_speaks_for_a_minute(tunnel: Tunnel) -> None:
         assert await server.receive_some(5) == b"still"
 
 
-WAITS = (
-    nobody_speaks_for_a_minute,
-    client_stalls,
-    provider_dies,
-    consumer_dies,
-)  # the dead say nothing, not even that they are
+WAITS = (nobody_speaks_for_a_minute, provider_dies, consumer_dies)  # the dead don't say that they are
+Homes = pytest.TempPathFactory
+
+
+def side_by_side(exchanges: Sequence[Exchange], binaries: Sequence[Path], homes: Homes) -> dict[str, Case]:
+    """Give the cases of exchanges that wait: each with each peer at either end."""
+
+    async def run(exchange: Exchange, foreign: Path, from_pt: bool) -> None:
+        async with between(foreign, from_pt=from_pt, home=homes.mktemp("home")) as joined:
+            await check(exchange, joined, OPEN_SECONDS + IDLE + 20)
+
+    return {
+        f"{exchange.__name__}, {foreign.name}, {'from' if from_pt else 'to'} pt": partial(
+            run, exchange, foreign, from_pt
+        )
+        for exchange, foreign, from_pt in product(exchanges, binaries, (True, False))
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waits(engine: None, gopeer: Path, rspeer: Path, tmp_path_factory: Homes) -> Iterator[Ends]:
+    """What takes a peer's patience or longer is waited for while the other tests go on."""
+    with meanwhile(side_by_side(WAITS, [gopeer, rspeer], tmp_path_factory)) as ends:
+        yield ends
 
 
 @pytest.mark.parametrize(
@@ -125,19 +143,8 @@ async def test_exchange(joined: Tunnel, exchange: Exchange) -> None:
     await check(exchange, joined)
 
 
-async def test_waits(gopeer: Path, rspeer: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What takes a peer's patience or longer is waited for side by side."""
-
-    async def run(exchange: Exchange, foreign: Path, from_pt: bool) -> None:
-        async with between(foreign, from_pt=from_pt, home=tmp_path_factory.mktemp("home")) as joined:
-            await check(exchange, joined, OPEN_SECONDS + IDLE + 20)
-
-    cases = {
-        f"{exchange.__name__}, {foreign.name}, {'from' if from_pt else 'to'} pt": partial(
-            run, exchange, foreign, from_pt
-        )
-        for exchange, foreign, from_pt in product(WAITS, (gopeer, rspeer), (True, False))
-    }
+async def test_client_stalls(gopeer: Path, rspeer: Path, tmp_path_factory: Homes) -> None:
+    cases = side_by_side([client_stalls], [gopeer, rspeer], tmp_path_factory)
     await together(cases, at_once=len(cases))
 
 
@@ -151,3 +158,9 @@ async def test_pt_refuses_another_peer_than_it_dialled(foreign: Path, tmp_path: 
         with trio.fail_after(20):
             await read_until_reset(await joined.connect())
         assert joined.provider.past("tunnel-opened") == []
+
+
+def test_waits(waits: Ends) -> None:
+    """The last test, for they have been waiting since the first."""
+    for end in waits.values():
+        end.result()

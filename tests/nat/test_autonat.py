@@ -3,6 +3,7 @@
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.nat.lab.kinds import Kind, Nat, Public
 from tests.nat.lab.lab import Lab
 from tests.nat.makes import PORT, Go, Make, Pt, Rust
 from tests.nat.recorded import Recorded, recorded
+from tests.nat.together import together
 
 MAKES: tuple[Make, ...] = (Pt(), Go(), Rust())
 SETTLED_SECONDS = 60.0  # until it is known: dials that nobody answers take 10 s, or 15
@@ -43,18 +45,20 @@ async def settled(process: Recorded) -> dict[str, object]:
     raise AssertionError(f"nothing known within {SETTLED_SECONDS} s:\n{process}")
 
 
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [("none", "public"), ("full-cone", "public"), ("cone", "private"), ("firewall", "private")],
-)
-async def test_a_machine_learns_whether_strangers_reach_it(
-    gopeer: Path, rspeer: Path, tmp_path: Path, kind: Kind, value: str
-) -> None:
+VALUES: dict[Kind, str] = {"none": "public", "full-cone": "public", "cone": "private", "firewall": "private"}
+
+
+async def _learns(kind: Kind, folder: Path) -> None:
     public = {make.name: Public() for make in MAKES}
-    async with open_lab({"asker": Nat(kind)}, public) as lab, servers(lab, tmp_path) as places:
+    async with open_lab({"asker": Nat(kind)}, public) as lab, servers(lab, folder) as places:
         machine = lab.host("asker")
         command = machine.command(sys.executable, "-m", "tests.nat.autonat_process", str(PORT), *places)
-        async with recorded(command, tmp_path) as process:
+        async with recorded(command, folder) as process:
             found = await settled(process)
-            assert found["value"] == value
-            assert len(found["addresses"]) == (value == "public")  # type: ignore[arg-type]
+            assert found["value"] == VALUES[kind]
+            assert len(found["addresses"]) == (VALUES[kind] == "public")  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("gopeer", "rspeer")
+async def test_a_machine_learns_whether_strangers_reach_it(tmp_path_factory: pytest.TempPathFactory) -> None:
+    await together({kind: partial(_learns, kind, tmp_path_factory.mktemp(kind)) for kind in VALUES})

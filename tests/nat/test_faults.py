@@ -20,9 +20,9 @@ DIRECT_SECONDS = 15.0
 EVERY_SECONDS = 0.5
 
 FAULTS: dict[str, Fault] = {
+    "cut off for 20 s": faults.cut_off,  # first, for it takes the longest
     "flushed": faults.flushed,
     "renumbered": faults.renumbered,
-    "cut off for 20 s": faults.cut_off,
     "replaced by a symmetric one": faults.replaced,
     "serving another address": faults.moved,
     "relay killed": faults.relay_killed,

@@ -1,6 +1,6 @@
 """Ports are mapped at a real router, miniupnpd, in each of its protocols, and a stranger comes in through them."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 import pytest
@@ -8,7 +8,7 @@ import trio
 
 from tests.interop.peers import Running
 from tests.nat.home import HOST6, OUTSIDE, PORT, RENUMBERED, Home, open_home
-from tests.nat.together import together
+from tests.nat.together import Ends, meanwhile, together
 
 TCP, UDP = f"/ip4/{OUTSIDE}/tcp/{PORT}", f"/ip4/{OUTSIDE}/udp/{PORT}/quic-v1"
 TCP6 = f"/ip6/{HOST6}/tcp/{PORT}"
@@ -36,6 +36,28 @@ async def mapped_by(process: Running, protocol: str, seconds: float = SOON) -> d
             await trio.sleep(0.02)
 
 
+async def _outlives_its_lease(protocol: str) -> None:
+    async with open_home() as home:
+        await home.route()
+        await home.speak([protocol])
+        async with home.mapping(lease=4) as process:
+            await mapped_by(process, protocol)
+            end = trio.current_time() + 10  # seconds: two leases and a half
+            while trio.current_time() < end:
+                assert await home.greeting() == "hello"
+                await trio.sleep(0.2)
+            process.process.kill()
+            await process.process.wait()
+            await until(lambda: _is_empty(home), seconds=30)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leases() -> Iterator[Ends]:
+    """Leases run out, and are renewed, while the other tests go on."""
+    with meanwhile({protocol: partial(_outlives_its_lease, protocol) for protocol in EVERY}) as ends:
+        yield ends
+
+
 @pytest.mark.parametrize("protocol", EVERY)
 async def test_a_stranger_comes_in_until_the_process_ends(protocol: str) -> None:
     async with open_home() as home:
@@ -61,25 +83,6 @@ async def test_all_protocols_together_give_one_mapping_by_the_best() -> None:
             assert status["lease"] == 600
             await process.event("addresses", addresses=[TCP, UDP])
             assert (await home.mapped()).count("dnat") == 2
-
-
-async def _outlives_its_lease(protocol: str) -> None:
-    async with open_home() as home:
-        await home.route()
-        await home.speak([protocol])
-        async with home.mapping(lease=4) as process:
-            await mapped_by(process, protocol)
-            end = trio.current_time() + 10  # seconds: two leases and a half
-            while trio.current_time() < end:
-                assert await home.greeting() == "hello"
-                await trio.sleep(0.2)
-            process.process.kill()
-            await process.process.wait()
-            await until(lambda: _is_empty(home), seconds=30)
-
-
-async def test_a_mapping_outlives_its_lease_while_we_do() -> None:
-    await together({protocol: partial(_outlives_its_lease, protocol) for protocol in EVERY})
 
 
 @pytest.mark.parametrize("protocol", ["PCP", "NAT-PMP"])
@@ -196,6 +199,11 @@ async def test_a_router_behind_another_one_gives_no_public_address() -> None:
                 why_not == "NAT-PMP: NETWORK_FAILURE; UPnP: the router has no address on the internet's side"
             )
             assert process.past("addresses") == []
+
+
+def test_a_mapping_outlives_its_lease_while_we_do(leases: Ends) -> None:
+    for end in leases.values():
+        end.result()
 
 
 async def _tells(process: Running, address: str) -> bool:

@@ -1,6 +1,8 @@
 """What breaks on the way is a reset at both ends, in time; what only stalls loses nothing."""
 
 import signal
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import trio
 from tests.interop.exchanges import read_until_reset
 from tests.interop.peers import Running
 from tests.interop.tunnels import Tunnel, abort, tunnel
+from tests.nat.together import Case, Ends, meanwhile
 from tests.traffic.processes import consumer, provider
 from tests.traffic.streams import MIB, expect, noise, receive_exactly, send, send_until_reset
 
@@ -19,7 +22,7 @@ BULK = 64 * MIB
 FLOWING = 8 * MIB  # bytes after which a transfer is in full flow
 PATIENCE = 30.0  # seconds for what must happen, on a busy machine
 
-ends = pytest.mark.parametrize("victim", ["provider", "consumer"])
+VICTIMS = ("provider", "consumer")
 
 
 def end_of(joined: Tunnel, name: str) -> Running:
@@ -35,33 +38,6 @@ async def hello(joined: Tunnel) -> tuple[trio.SocketStream, trio.SocketStream]:
     await far.send_all(b"hello")
     assert await receive_exactly(client, 5) == b"hello"
     return client, far
-
-
-async def test_a_reader_that_stalls_for_8_s_loses_nothing(tmp_path: Path) -> None:
-    async with tunnel(provider(tmp_path), consumer(tmp_path)) as joined, trio.open_nursery() as nursery:
-        client, far = await joined.open()
-        data = noise(1, BULK)
-        sent = trio.Event()
-
-        async def send_all() -> None:
-            await send(far, data)
-            sent.set()
-
-        nursery.start_soon(send_all)
-        with trio.move_on_after(STALL):
-            await sent.wait()
-        assert not sent.is_set(), "64 MiB can't be on the way to somebody who doesn't read"
-        with trio.fail_after(PATIENCE):
-            await hello(joined)  # nobody else waits for the slow one
-            await expect(client, data)
-
-
-@pytest.mark.parametrize("transport", ["tcp", "quic"])
-async def test_a_killed_process_is_a_reset_at_both_ends(tmp_path: Path, transport: str) -> None:
-    # Side by side: over QUIC nobody tells, and silence takes its time.
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(notice_a_killed, "provider", transport, tmp_path / "first")
-        nursery.start_soon(notice_a_killed, "consumer", transport, tmp_path / "second")
 
 
 async def notice_a_killed(victim: str, transport: str, home: Path) -> None:
@@ -82,12 +58,6 @@ async def notice_a_killed(victim: str, transport: str, home: Path) -> None:
         with trio.fail_after(NOTICE_SECONDS):
             for reader in (down[0], up[1], *idle):
                 await read_until_reset(reader)
-
-
-async def test_a_process_that_stands_still_is_noticed(tmp_path: Path) -> None:
-    async with trio.open_nursery() as nursery:  # side by side: the time is spent waiting
-        nursery.start_soon(notice_a_frozen, "provider", tmp_path / "first")
-        nursery.start_soon(notice_a_frozen, "consumer", tmp_path / "second")
 
 
 async def notice_a_frozen(victim: str, home: Path) -> None:
@@ -113,7 +83,39 @@ async def notice_a_frozen(victim: str, home: Path) -> None:
             frozen.kill()
 
 
-@ends
+@pytest.fixture(scope="module", autouse=True)
+def waits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ends]:
+    """Over QUIC nobody tells who died, and silence takes its time: it is waited for while the other tests go on."""
+    cases: dict[str, Case] = {}
+    for victim in VICTIMS:
+        homes = [tmp_path_factory.mktemp("home") for _ in range(3)]
+        cases[f"{victim} killed, tcp"] = partial(notice_a_killed, victim, "tcp", homes[0])
+        cases[f"{victim} killed, quic"] = partial(notice_a_killed, victim, "quic", homes[1])
+        cases[f"{victim} frozen"] = partial(notice_a_frozen, victim, homes[2])
+    with meanwhile(cases) as ends:
+        yield ends
+
+
+async def test_a_reader_that_stalls_for_8_s_loses_nothing(tmp_path: Path) -> None:
+    async with tunnel(provider(tmp_path), consumer(tmp_path)) as joined, trio.open_nursery() as nursery:
+        client, far = await joined.open()
+        data = noise(1, BULK)
+        sent = trio.Event()
+
+        async def send_all() -> None:
+            await send(far, data)
+            sent.set()
+
+        nursery.start_soon(send_all)
+        with trio.move_on_after(STALL):
+            await sent.wait()
+        assert not sent.is_set(), "64 MiB can't be on the way to somebody who doesn't read"
+        with trio.fail_after(PATIENCE):
+            await hello(joined)  # nobody else waits for the slow one
+            await expect(client, data)
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 async def test_a_short_freeze_loses_nothing(tmp_path: Path, victim: str) -> None:
     async with tunnel(provider(tmp_path), consumer(tmp_path)) as joined, trio.open_nursery() as nursery:
         client, far = await joined.open()
@@ -145,3 +147,14 @@ async def test_an_abort_after_the_own_end_was_sent_still_arrives(tmp_path: Path)
             abort(near)
             with trio.fail_after(PATIENCE):
                 await send_until_reset(away)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "quic"])
+def test_a_killed_process_is_a_reset_at_both_ends(waits: Ends, transport: str) -> None:
+    for victim in VICTIMS:
+        waits[f"{victim} killed, {transport}"].result()
+
+
+def test_a_process_that_stands_still_is_noticed(waits: Ends) -> None:
+    for victim in VICTIMS:
+        waits[f"{victim} frozen"].result()

@@ -11,7 +11,7 @@ from libp2p.stream_muxer.exceptions import MuxedStreamReset
 from multiaddr import Multiaddr
 
 from peertunnel.errors import NotFound
-from peertunnel.host import open_host
+from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.race import Attempt, Race
@@ -218,6 +218,28 @@ async def test_a_handler_that_fails_ends_its_stream_and_not_the_connection() -> 
         with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamReset):
             await stream.read()
         await connection.ping()
+
+
+async def test_a_stream_that_comes_as_a_host_ends_is_refused_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What would answer it has ended before its connection is closed."""
+    asked, close = list[MuxedStream](), Host.close
+
+    async def ask_and_close(host: Host, *details: float) -> None:
+        if host is server and not asked:
+            asked.append(await connection.open_tunnel("/ipfs/id/1.0.0"))
+            with pytest.raises(MuxedStreamReset), trio.fail_after(PATIENCE):
+                await asked[0].read()
+        await close(host, *details)
+
+    monkeypatch.setattr(Host, "close", ask_and_close)
+    async with (
+        open_host(Identity.ephemeral(), ()) as client,
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+    ):
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+    assert asked and not caplog.records
 
 
 async def test_a_task_in_the_background_that_fails_ends_nothing_else(

@@ -179,6 +179,10 @@ class Host:
         """Refuse new streams of a protocol."""
         self._handlers.pop(protocol, None)
 
+    def stop_serving_all(self) -> None:
+        """Refuse all new streams: we end, and nobody is left to answer them."""
+        self._handlers.clear()
+
     def speaks(self, protocol: str) -> bool:
         """Return whether a stream of this protocol is welcome now."""
         return protocol in self._handlers
@@ -372,6 +376,7 @@ async def open_host(
                 finally:
                     if host.quic is not None:
                         host.quic.stop_accepting()
+                    host.stop_serving_all()
                     nursery.cancel_scope.cancel()
             await host.close(PARTING)
         finally:

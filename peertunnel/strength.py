@@ -15,8 +15,8 @@ _LONGEST = 72  # characters that are looked at; zxcvbn takes ever longer for mor
 
 
 def new_id(words: int = WORDS) -> str:
-    """Make an id of so many random words, to be said and typed."""
-    return "-".join(secrets.choice(_word_list()) for _ in range(words))
+    """Make an id of so many random words, to be said and typed; no word comes twice, so that it looks like one of ours."""
+    return "-".join(secrets.SystemRandom().sample(_word_list(), words))
 
 
 def bits_of_words(words: int) -> int:

@@ -1,9 +1,13 @@
-"""What every test shares: a skipped test is said aloud at the end, with its reason."""
+"""What every test shares: a skipped test is said aloud at the end, with its reason, and a busy machine is not a bug."""
 
 import signal
 from collections import Counter
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -75,10 +75,12 @@ class Started:
     def until(self, pattern: str) -> re.Match[str]:
         """Wait until a regular expression matches what it has printed, on stdout and then stderr."""
         deadline = time.monotonic() + SECONDS
-        while not (found := re.search(pattern, self.output + self.errors, re.MULTILINE)):
-            assert self.process.poll() is None and time.monotonic() < deadline, self.output + self.errors
+        while True:
+            goes_on = self.process.poll() is None  # asked first: what it prints at its very end counts
+            if found := re.search(pattern, self.output + self.errors, re.MULTILINE):
+                return found
+            assert goes_on and time.monotonic() < deadline, self.output + self.errors
             time.sleep(POLL)
-        return found
 
     def address(self) -> str:
         """Give the multiaddr of a provider that runs with -v or --json."""
@@ -96,4 +98,5 @@ class Started:
 
 
 def _content(file: IO[bytes]) -> str:
-    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode()
+    """Give what is in a file, which may end amid a character for now."""
+    return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")

@@ -16,6 +16,7 @@ from peertunnel.transport.connection import MuxedConnection
 from tests.cli.commands import POLL, SECONDS, Started
 from tests.cli.servers import connect, echo_server
 from tests.cli.test_relay import page, via
+from tests.clock import Clock
 from tests.node.pair import PATIENCE
 
 CIRCUITS = 200
@@ -63,18 +64,18 @@ def until_it_floods(relay: Started) -> None:
         time.sleep(POLL)
 
 
-async def echo(connection: MuxedConnection, took: list[float]) -> None:
+async def echo(connection: MuxedConnection, clock: Clock, took: list[float]) -> None:
     """Have the target send a word back so many times over one tunnel, and note how long each took."""
     stream = await connection.open_tunnel(TUNNEL)
     for turn in range(TURNS):
-        began = time.monotonic()
+        began = clock.now
         word = turn.to_bytes(8, "big")
         await stream.write(word)
         answer = b""
         while len(answer) < len(word):
             answer += await stream.read()
         assert answer == word
-        took.append(time.monotonic() - began)
+        took.append(clock.now - began)
     stream.abort()
 
 
@@ -93,16 +94,19 @@ async def echoes(
     relay: Started, address: str, flooder: Callable[[], AbstractContextManager[None]]
 ) -> list[float]:
     """Open all circuits from one place, have each echo while the flood goes on; return seconds, the shortest first."""
-    took: list[float] = []
+    took, clock = list[float](), Clock()
     async with open_host(Identity.ephemeral(), ()) as host:
         await until_unlimited(host, address)
         connections = [await call(host, address) for _ in range(CIRCUITS)]
         with flooder():
             await trio.to_thread.run_sync(until_it_floods, relay)
             with trio.fail_after(SECONDS):
-                async with trio.open_nursery() as nursery:
-                    for connection in connections:
-                        nursery.start_soon(echo, connection, took)
+                async with trio.open_nursery() as timing:
+                    timing.start_soon(clock.run)
+                    async with trio.open_nursery() as nursery:
+                        for connection in connections:
+                            nursery.start_soon(echo, connection, clock, took)
+                    timing.cancel_scope.cancel()
             await trio.to_thread.run_sync(until_it_floods, relay)  # as it has done all the while
     return sorted(took)
 

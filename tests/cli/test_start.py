@@ -20,8 +20,16 @@ def test_a_local_port_is_open_soon(tmp_path: Path) -> None:
         began = time.monotonic()
         with Started(tmp_path, "bind", "--port", "0", PT_ID="heron") as consumer:
             consumer.until("Listening on")
-            took.append(time.monotonic() - began)
+            took.append(time.monotonic() - began - queued(consumer.process.pid))
     assert min(took) < 1.5, took
+
+
+def queued(pid: int) -> float:
+    """Give the seconds for which a process was ready, and others had the processor: see proc(5)."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except FileNotFoundError:
+        return 0.0
 
 
 def test_a_node_that_runs_is_not_searched_for_garbage(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """On a terminal: a line at the bottom while it runs, and words above it."""
 
+import codecs
 import os
 import pty
 import re
@@ -25,6 +26,7 @@ class Terminal:
     ) -> None:
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end amid a character
         self.screen = ""
         self.process = subprocess.Popen(
             [*PT, *LOCALLY, *arguments],
@@ -66,7 +68,7 @@ class Terminal:
     def _read(self) -> str:
         try:
             while data := os.read(self._master, 65536):
-                self.screen += data.decode()
+                self.screen += self._decoder.decode(data)
         except OSError:  # nothing more for now, or, when the other side has closed it, for ever
             pass
         return self.screen

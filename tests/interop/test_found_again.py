@@ -25,7 +25,7 @@ async def bounce(consumer: Running, within: float) -> None:
                     await client.send_all(b"hello")
                     if await client.receive_some() == b"hello":
                         return
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, OSError):
                 continue  # the provider went away with it, or did not come in time
 
 

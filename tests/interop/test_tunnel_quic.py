@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from peertunnel.transport import quic
+from tests.clock import soon
 from tests.interop.exchanges import (
     CHUNK,
     EXCHANGES,
@@ -92,7 +93,7 @@ async def client_stalls(tunnel: Tunnel) -> None:
             other, there = await tunnel.open()
             while True:
                 await other.send_all(b"x")
-                with trio.fail_after(2):
+                async with soon(2):
                     assert await there.receive_some(1) == b"x"
                 await trio.sleep(0.1)
         async for chunk in client:

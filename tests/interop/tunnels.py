@@ -27,8 +27,12 @@ class Tunnel:
     consumer: Running
 
     async def connect(self) -> trio.SocketStream:
-        """Open a client's end."""
-        return await trio.open_tcp_stream(*self.local)
+        """Open a client's end.
+
+        The system connects it at once. Until trio has looked at a new connection it may be reset, and looks unconnected.
+        """
+        await trio.lowlevel.checkpoint()
+        return trio.SocketStream(trio.socket.from_stdlib_socket(socket.create_connection(self.local)))
 
     async def open(self) -> tuple[trio.SocketStream, trio.SocketStream]:
         """Open both ends: the client's and the server's."""

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from peertunnel.transport.quic import why_not
+from tests.clock import Clock
 from tests.nat.crossing import Crossing, Trio, consuming, open_lab, serving
 from tests.nat.lab.kinds import Nat
 from tests.nat.lab.machines import Router
@@ -48,12 +49,14 @@ class Transfer:
     """A file that goes one way through a tunnel, with what is noticed where it arrives.
 
     Attributes:
+        clock: what the stall is measured by.
         stall: seconds, the longest time in which nothing arrived.
         under_way: a quarter has arrived.
         arrived: everything has.
     """
 
     def __init__(self, way: Way) -> None:
+        self.clock = Clock()
         self.stall = 0.0
         self.under_way = trio.Event()
         self.arrived = trio.Event()
@@ -85,9 +88,9 @@ class Transfer:
         await stream.send_eof()
 
     async def _take(self, stream: trio.SocketStream) -> None:
-        size, last = 0, trio.current_time()
+        size, last = 0, self.clock.now
         async for data in stream:
-            now = trio.current_time()
+            now = self.clock.now
             self.stall, last = max(self.stall, now - last), now
             size += len(data)
             self._digest.update(data)
@@ -151,11 +154,14 @@ async def transferred(move: Move, way: Way, folder: Path) -> Transfer:
     transfer = Transfer(way)
     async with _tunnel(folder, transfer) as opened:
         with trio.fail_after(TRANSFER_SECONDS):
-            async with await opened.connect() as stream, trio.open_nursery() as nursery:
-                nursery.start_soon(transfer.run, stream)
-                await transfer.under_way.wait()
-                await trio.to_thread.run_sync(move, opened)
-                await transfer.arrived.wait()
+            async with await opened.connect() as stream, trio.open_nursery() as timing:
+                timing.start_soon(transfer.clock.run)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(transfer.run, stream)
+                    await transfer.under_way.wait()
+                    await trio.to_thread.run_sync(move, opened)
+                    await transfer.arrived.wait()
+                timing.cancel_scope.cancel()
         assert [step.transport for step in opened.steps()] == ["quic"], "the connection was another one"
     return transfer
 

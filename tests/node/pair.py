@@ -66,8 +66,10 @@ class Pair:
     consumer_log: Log = field(default_factory=Log)
 
     async def connect(self) -> trio.SocketStream:
-        """Open a connection to the consumer's local port."""
-        return await trio.open_tcp_stream("127.0.0.1", self.port)
+        """Open a connection to the consumer's local port, which the system makes at once: it may be reset as soon."""
+        await trio.lowlevel.checkpoint()
+        sock = socket.create_connection(("127.0.0.1", self.port))
+        return trio.SocketStream(trio.socket.from_stdlib_socket(sock))
 
 
 @asynccontextmanager

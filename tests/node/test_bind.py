@@ -21,6 +21,7 @@ from peertunnel.node import TUNNEL, Node, NodeOptions, open_node
 from peertunnel.protocols import yamux
 from peertunnel.protocols.service import Service
 from peertunnel.transport.stream import MuxedStream
+from tests.clock import soon
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, pair, receive_all, target
 
 
@@ -181,9 +182,8 @@ async def test_tunnels_work_again_soon_after_the_provider_has_returned() -> None
             await exchange(port)
             stop.set()
             await stopped.wait()
-            async with provider(identity, addresses[0].rpartition("/p2p/")[0], target_port):
-                with trio.fail_after(3):
-                    await exchange(port)
+            async with provider(identity, addresses[0].rpartition("/p2p/")[0], target_port), soon(3):
+                await exchange(port)
 
 
 @asynccontextmanager

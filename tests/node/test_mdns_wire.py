@@ -4,7 +4,7 @@ import ipaddress
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from zeroconf import DNSIncoming, DNSPointer, DNSService, DNSText  # type: ignore[attr-defined]
 
@@ -179,7 +179,6 @@ def test_pointers_may_follow_each_other_backwards() -> None:
     assert decode(data).questions[2] == SERVICE
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=600))
 def test_any_bytes_give_a_message_or_one_error(data: bytes) -> None:
     try:
@@ -189,7 +188,6 @@ def test_any_bytes_give_a_message_or_one_error(data: bytes) -> None:
     assert all(sighting.addresses for sighting in sightings(message))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_damage_gives_a_message_or_one_error(data: st.DataObject) -> None:
     vectors = [mdns_vectors.RUST_RESPONSE, mdns_vectors.GO_RESPONSE, mdns_vectors.GO_ANNOUNCEMENT]

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from peertunnel import keeper, sockets
 from peertunnel.access import Access
@@ -161,9 +162,10 @@ async def test_another_circuit_is_ready_before_the_relay_cuts_the_first() -> Non
 
 @pytest.mark.parametrize("failure", [Refused, RuntimeError])
 async def test_circuits_that_do_not_prove_themselves_are_closed_and_not_tried_at_once_again(
-    failure: type[Exception], monkeypatch: pytest.MonkeyPatch
+    failure: type[Exception], monkeypatch: pytest.MonkeyPatch, mock_clock: MockClock
 ) -> None:
     """The one in use is nearly over from the beginning, and the provider has changed its mind."""
+    mock_clock.autojump_threshold = 0.02
     monkeypatch.setattr(keeper, "_LOOK", 0.02)
     tried: list[float] = []
 

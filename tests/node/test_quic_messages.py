@@ -7,7 +7,7 @@ from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.protocols.yamux.window import MESSAGES
 from peertunnel.transport import quic
 from peertunnel.transport.stream import MuxedStream
-from tests.node.pair import until
+from tests.node.pair import PATIENCE, until
 from tests.node.quic_hosts import PROTOCOL, hosts, streams
 from tests.tools import lack
 
@@ -68,9 +68,9 @@ async def test_where_the_round_trip_is_long_more_is_on_the_way() -> None:
 async def test_the_shortest_round_trip_counts() -> None:
     async with hosts() as (_, _, near):
         assert isinstance(near, QuicConnection)
-        near._nearest = 1.0
+        near._nearest = PATIENCE
         shortest = await near.ping()
-        assert near._nearest == shortest < 1.0
+        assert near._nearest == shortest < PATIENCE
         near._nearest = 0.0
         await near.ping()
         assert near._nearest == 0.0

@@ -10,6 +10,7 @@ import trio
 from peertunnel.transport import quic
 from peertunnel.transport.reactor import READ
 from peertunnel.transport.stream import MuxedStream
+from tests.clock import soon
 from tests.node.pair import PATIENCE, until
 from tests.node.quic_hosts import hosts, streams
 from tests.tools import lack
@@ -43,13 +44,11 @@ async def test_streams_go_on_when_the_client_moves_to_another_port() -> None:
         assert isinstance(connection, QuicConnection)
         move(client)
         connection._endpoint.rebound()
-        began = trio.current_time()
-        with trio.fail_after(PATIENCE):
+        async with soon(1):
             await client.write(b"after")
             assert await server.read() == b"after"
             await server.write(b"answer")
             assert await client.read() == b"answer"
-        assert trio.current_time() - began < 1
         assert server.muxed_conn.get_remote_address() != before
 
 
@@ -71,11 +70,9 @@ async def test_who_only_receives_is_found_at_its_new_port(monkeypatch: pytest.Mo
         count = len(sent)
         await until(lambda: len(sent) > count)  # the acknowledgement
         move(client)
-        began = trio.current_time()
-        with trio.fail_after(PATIENCE):
+        async with soon(1):
             await server.write(b"after")
             assert await client.read() == b"after"
-        assert trio.current_time() - began < 1
 
 
 async def test_peers_are_told_when_the_network_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,7 @@ async def test_a_message_without_end_is_called_nonsense_too() -> None:
 )
 async def test_no_circuit_leads_into_another(message: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     async with network() as relay, relay.peer() as peer:
+        await relay.until(lambda: bool(relay.host.all_connections()))
         (connection,) = relay.host.all_connections()
         monkeypatch.setattr(connection, "way", Way("relayed", "another relay"))
         assert await refusal(peer, message) is Status.PERMISSION_DENIED

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from multiaddr import Multiaddr
 
@@ -308,7 +308,6 @@ def test_addresses_that_make_no_sense_are_passed_over() -> None:
     assert len(addresses_of(PeerRecord(owner, 1, tuple(many)))) == 1
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=4))
 def test_any_bytes_are_addresses_or_passed_over(raw: list[bytes]) -> None:
     owner = Identity(b"o" * 32).peer_id
@@ -330,8 +329,10 @@ async def test_a_point_that_wants_the_legacy_form_gets_it_and_is_not_asked_twice
     def answer(_: object, data: bytes) -> bytes:
         message = decode(data)
         assert isinstance(message, Register)
-        asked.append(form := next(form for form in Form if form.value[1] in message.envelope))
-        known = form is Form.LEGACY
+        known = (
+            Form.LEGACY.value[1] in message.envelope
+        )  # the other type's two bytes are in some signature by chance
+        asked.append(Form.LEGACY if known else Form.STANDARD)
         return encode(Registered(Status.OK, 60) if known else Registered(Status.INVALID_SIGNED_PEER_RECORD))
 
     async with answering(answer) as (point, client):

@@ -16,7 +16,8 @@ from peertunnel.protocols.yamux import HEADER_SIZE, INITIAL_WINDOW, MAX_PAYLOAD
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import YamuxConnection
-from tests.node.pair import LOOPBACK, PATIENCE, yamux_of
+from tests.clock import soon
+from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
 
 PROTOCOL = "/test/1.0.0"
 
@@ -122,7 +123,7 @@ async def test_a_window_that_filled_before_the_splice_is_released_by_it() -> Non
         await wait_all_tasks_blocked(0.2)  # nothing else on the connection may carry the release along
         assert len(server._inbox) == size
         nursery.start_soon(server.splice, near)
-        with trio.fail_after(3):  # a ping would release it after 5 s
+        async with soon(3):  # a ping would release it after 5 s
             drain = trio.SocketStream(trio.socket.from_stdlib_socket(far))
             nursery.start_soon(_drain, drain)
             await client.write(b"y" * INITIAL_WINDOW)
@@ -197,6 +198,7 @@ async def test_a_peer_that_breaks_the_protocol_loses_its_connection_and_nobody_e
     async with hosts[0] as server, hosts[1] as good_client, hosts[2] as bad_client:
         good = await good_client.dial(server.peer_id, server.addresses, PATIENCE)
         bad = await bad_client.dial(server.peer_id, server.addresses, PATIENCE)
+        await until(lambda: server.connections(bad_client.peer_id))
         (seen,) = server.connections(bad_client.peer_id)
         yamux_of(bad)._channel.send(b"\xff" * 12)
         with trio.fail_after(PATIENCE):

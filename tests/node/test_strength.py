@@ -37,5 +37,8 @@ def test_every_new_id_is_another_one() -> None:
 def test_an_id_of_ours_is_judged_without_the_dictionaries() -> None:
     judge = "import sys; from peertunnel.strength import new_id, weakness; assert weakness(new_id()) is None"
     subprocess.run([sys.executable, "-c", f"{judge}; assert 'zxcvbn' not in sys.modules"], check=True)
+    assert all(len(set(new_id(24).split("-"))) == 24 for _ in range(100)), (
+        "six with one twice look like somebody's own"
+    )
     repeated = "-".join([new_id(1)] * 6)
     assert weakness(repeated) is not None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -43,6 +44,15 @@ def consumer(home: Path, *options: str) -> Consume:
     """Make consumers that are `pt bind`, with files of their own, on any port if the options name no place."""
     place = () if "--listen" in options else ("--port", "0")
     return lambda address: pt(home / "consumer", "bind", *place, "--peer", address, *SHARED, *options)
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Hold a port of 127.0.0.1 for servers of ours, one after the other: nobody else is given it meanwhile."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 def nobody() -> str:

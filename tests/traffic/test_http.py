@@ -12,9 +12,10 @@ from random import Random
 import pytest
 
 from tests.tools import need
-from tests.traffic.processes import Forwarding, forwarding, lasting, need_all, run
+from tests.traffic.processes import Forwarding, forwarding, lasting, need_all, run, until
 
 MIB = 1 << 20
+PATIENCE = 30.0  # seconds for what must happen, on a busy machine
 
 
 @cache
@@ -91,6 +92,7 @@ async def test_a_connection_is_kept_for_many_requests(web: Web) -> None:
     urls = [web.url(f"/{number}") for number in range(20)]
     printed = await web.curl("--write-out", " %{num_connects}\n", *urls)
     assert printed.decode().split("\n")[:-1] == ["/0 1", *(f"/{number} 0" for number in range(1, 20))]
+    assert await until(lambda: len(web.forwarding.consumer.past("tunnel-opened")) > before, PATIENCE)
     assert len(web.forwarding.consumer.past("tunnel-opened")) == before + 1
 
 

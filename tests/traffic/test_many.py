@@ -15,7 +15,7 @@ from peertunnel.identity import Identity
 from peertunnel.node import TUNNEL
 from tests.interop.peers import Running
 from tests.node.pair import echo
-from tests.traffic.processes import Forwarding, forwarding, lasting, until
+from tests.traffic.processes import Forwarding, forwarding, held_port, lasting, until
 from tests.traffic.streams import MIB, expect, noise, receive_exactly, send
 
 SECONDS = 150  # for one test, on a busy machine
@@ -25,10 +25,10 @@ IDLE_MEMORY = 40 * MIB  # bytes that a process may grow by for them
 
 
 @pytest.fixture(scope="module")
-def port() -> int:
+def port() -> Iterator[int]:
     """Where each test has its own server."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    with held_port() as port:
+        yield port
 
 
 @pytest.fixture(scope="module")

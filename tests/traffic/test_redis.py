@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from tests.tools import need
-from tests.traffic.processes import consumer, forwarding, lasting, need_all, run, server
+from tests.traffic.processes import consumer, forwarding, held_port, lasting, need_all, run, server
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,16 @@ class Redis:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[tuple[Redis, Redis]]:
     """Run a server and two ways to it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [need("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     path = folder / "local"
-    async with (
-        server([*command, "--save", ""], lambda: _answers(port)),
-        forwarding(folder, f"127.0.0.1:{port}") as tunnel,
-        consumer(folder / "unix", "--listen", f"unix:{path}")(tunnel.address) as second,
-    ):
-        await second.event("listening")
-        yield Redis(("-h", "localhost", "-p", str(tunnel.port))), Redis(("-s", str(path)))
+    with held_port() as port:
+        command = [need("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+        async with (
+            server([*command, "--save", ""], lambda: _answers(port)),
+            forwarding(folder, f"127.0.0.1:{port}") as tunnel,
+            consumer(folder / "unix", "--listen", f"unix:{path}")(tunnel.address) as second,
+        ):
+            await second.event("listening")
+            yield Redis(("-h", "localhost", "-p", str(tunnel.port))), Redis(("-s", str(path)))
 
 
 def _answers(port: int) -> bool:

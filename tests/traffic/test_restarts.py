@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.clock import soon
 from tests.interop.exchanges import read_until_reset
 from tests.interop.peers import Running, running
 from tests.interop.tunnels import tcp_address
@@ -58,7 +59,7 @@ async def test_a_provider_that_returns_to_its_address_serves_at_once(tmp_path: P
             place = address.partition("/p2p/")[0]
             async with provider(tmp_path, "--p2p-listen", place)(target) as second:
                 assert tcp_address(await second.event("ready")) == address
-                with trio.fail_after(BACK_SECONDS):
+                async with soon(BACK_SECONDS):
                     await bounce(waiting)
 
 
@@ -69,14 +70,15 @@ async def test_a_consumer_may_start_before_the_provider(tmp_path: Path, target: 
         waiting = await connect(near_client)
         async with provider(tmp_path, "--p2p-listen", address.partition("/p2p/")[0])(target) as second:
             await second.event("ready")
-            with trio.fail_after(BACK_SECONDS):
+            async with soon(BACK_SECONDS):
                 await bounce(waiting)
 
 
 async def test_a_connection_waits_for_the_provider_and_is_then_reset(tmp_path: Path) -> None:
     async with consumer(tmp_path, "--wait", f"{WAIT:g}")(nobody()) as near_client:
-        client = await connect(near_client)
+        await near_client.event("listening")
         start = trio.current_time()
+        client = await connect(near_client)
         with trio.fail_after(PATIENCE):
             await read_until_reset(client)
         assert WAIT - 0.1 <= trio.current_time() - start
@@ -137,7 +139,7 @@ async def test_a_provider_is_found_by_name_wherever_it_starts_and_restarts(tmp_p
             waiting = await trio.open_unix_socket(os.fspath(local))
             async with on_lan(machine, *provide) as near_server:
                 places.add(tcp_address(await near_server.event("ready")))
-                with trio.fail_after(BACK_SECONDS):
+                async with soon(BACK_SECONDS):
                     await bounce(waiting)
                 near_server.process.kill()
                 assert await until(partial(lost, near_client, turn), PATIENCE)

@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from tests.tools import PT, need
-from tests.traffic.processes import NAME, Forwarding, forwarding, lasting, need_all, run, server
+from tests.traffic.processes import NAME, Forwarding, forwarding, held_port, lasting, need_all, run, server
 
 MIB = 1 << 20
 SSHD = """
@@ -69,18 +69,17 @@ async def opened(folder: Path) -> AsyncIterator[Ssh]:
     """Run a server with keys of its own, and a tunnel to it."""
     for key in ("host_key", "user_key"):
         await run([need("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", str(folder / key)])
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    (folder / "sshd_config").write_text(SSHD.format(folder=folder, port=port))
     (folder / "known_hosts").write_text("there " + (folder / "host_key.pub").read_text())
     if os.geteuid() == 0:
         with suppress(FileExistsError):
             os.mkdir("/run/sshd", 0o755)  # the system's own service makes it at its start
     command = [need("sshd"), "-D", "-e", "-f", str(folder / "sshd_config")]
-    async with server(command, lambda: _greets(port)), forwarding(folder, f"127.0.0.1:{port}") as tunnel:
-        config = CLIENT.format(folder=folder, user=getpass.getuser(), port=tunnel.port)
-        (folder / "config").write_text(config)
-        yield Ssh(folder, tunnel)
+    with held_port() as port:
+        (folder / "sshd_config").write_text(SSHD.format(folder=folder, port=port))
+        async with server(command, lambda: _greets(port)), forwarding(folder, f"127.0.0.1:{port}") as tunnel:
+            config = CLIENT.format(folder=folder, user=getpass.getuser(), port=tunnel.port)
+            (folder / "config").write_text(config)
+            yield Ssh(folder, tunnel)
 
 
 def _greets(port: int) -> bool:

@@ -61,6 +61,7 @@ async def _begun(cases: Mapping[str, Case]) -> AsyncIterator[Ends]:
 def meanwhile(cases: Mapping[str, Case]) -> AbstractContextManager[Ends]:
     """Run cases, which must do next to nothing but wait, all at once in a thread of their own, while tests go on.
 
+    They run programs: hosts of this process share buffers with those of the tests, and must not be in two threads.
     A test has the result of its case wait for the case's end, and raise what it raised. Who leaves the block ends the rest.
     """
     return lasting(_begun(cases))

@@ -1,10 +1,9 @@
 """A node that stops lets what ended streams have sent arrive, however slow the line is, and waits for nobody who takes nothing."""
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +18,6 @@ from peertunnel.transport import quic
 from peertunnel.transport.connection import LINGER
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import YamuxConnection
-from tests.nat.together import Ends, meanwhile
 from tests.node.pair import LOOPBACK, PATIENCE, until
 
 if TYPE_CHECKING:
@@ -175,28 +173,21 @@ async def ended(transport: Transports) -> AsyncIterator[tuple[Line, Client, Read
         nursery.cancel_scope.cancel()
 
 
-async def take_nothing_any_more(transport: Transports) -> None:
-    """Cut the line, and wait until who is at its near end has stopped."""
-    async with ended(transport) as (line, client, _):
-        line.is_cut = True
-        client.stop.set()
-        with trio.fail_after(PATIENCE):  # over QUIC it may take until the peer counts as lost, 14 s
-            await client.gone.wait()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def waits() -> Iterator[Ends]:
-    """That the peer is lost is waited for while the other tests go on."""
-    with meanwhile({transport: partial(take_nothing_any_more, transport) for transport in LINES}) as ends:
-        yield ends
-
-
 @pytest.mark.parametrize("transport", LINES)
 async def test_what_was_sent_before_we_stop_arrives_on_a_slow_line(transport: Transports) -> None:
     async with ended(transport) as (_, client, reader):
         client.stop.set()
         await until(lambda: reader.has_ended)
         assert reader.received == SIZE
+
+
+@pytest.mark.parametrize("transport", LINES)
+async def test_who_takes_nothing_any_more_is_not_waited_for(transport: Transports) -> None:
+    async with ended(transport) as (line, client, _):
+        line.is_cut = True
+        client.stop.set()
+        with trio.fail_after(PATIENCE):  # over QUIC it may take until the peer counts as lost, 14 s
+            await client.gone.wait()
 
 
 @pytest.mark.parametrize("transport", LINES)
@@ -209,8 +200,3 @@ async def test_who_is_stopped_at_once_waits_for_nobody(transport: Transports) ->
         with trio.fail_after(3 * LINGER):
             await client.gone.wait()
         assert not reader.has_ended
-
-
-@pytest.mark.parametrize("transport", LINES)
-def test_who_takes_nothing_any_more_is_not_waited_for(waits: Ends, transport: Transports) -> None:
-    waits[transport].result()

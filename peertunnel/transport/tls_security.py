@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from peertunnel.identity import Identity
 
 PROTOCOL = "/tls/1.0.0"
-_wanted: ContextVar[str | None] = ContextVar(
-    "_wanted"
-)  # who must be at the other end of the current task's socket
+# Who must be at the other end of the socket that the current task secures; None for anybody.
+_wanted: ContextVar[str | None] = ContextVar("_wanted")
 
 
 class _Session(ssl.SSLObject):

@@ -186,9 +186,8 @@ def test_pipx_installs_it_too(pipx: tuple[Path, subprocess.Popen[str]]) -> None:
 @pytest.mark.parametrize("text", SESSIONS, ids=lambda text: text.split()[2])
 def test_session_carries_the_page(text: str, session: Session, page: int) -> None:
     ports = {"8000": page, "9000": free_port()}
-    text = re.sub(
-        "|".join(ports), lambda found: str(ports[found[0]]), text
-    )  # at once: one may contain the other
+    # At once: one may contain the other.
+    text = re.sub("|".join(ports), lambda found: str(ports[found[0]]), text)
     printed = [session.type(line.partition("$ ")[2]) for line in text.splitlines()]
     assert printed[-1] == PAGE
 

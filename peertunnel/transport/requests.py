@@ -18,9 +18,7 @@ from peertunnel.transport.stream import MuxedStream
 
 MAX_STREAMS = 512  # requests that are answered at a time, in all
 MAX_STREAMS_PER_PEER = 16  # of them by one peer
-MAX_STREAMS_PER_PLACE = (
-    MAX_STREAMS // 4
-)  # of them from one address, or through relays there, since peer ids are free
+MAX_STREAMS_PER_PLACE = MAX_STREAMS // 4  # of them from one address, or by relays there: peer ids are free
 IDLE = 60.0  # seconds without a request, after which a stream is dropped; as in go-libp2p-kad-dht
 _log = logging.getLogger(__name__)
 

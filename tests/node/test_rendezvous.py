@@ -329,9 +329,8 @@ async def test_a_point_that_wants_the_legacy_form_gets_it_and_is_not_asked_twice
     def answer(_: object, data: bytes) -> bytes:
         message = decode(data)
         assert isinstance(message, Register)
-        known = (
-            Form.LEGACY.value[1] in message.envelope
-        )  # the other type's two bytes are in some signature by chance
+        # The other type's two bytes are in some signature by chance.
+        known = Form.LEGACY.value[1] in message.envelope
         asked.append(Form.LEGACY if known else Form.STANDARD)
         return encode(Registered(Status.OK, 60) if known else Registered(Status.INVALID_SIGNED_PEER_RECORD))
 

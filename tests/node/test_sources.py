@@ -148,9 +148,8 @@ async def test_a_search_in_the_dht_outlives_a_failure(monkeypatch: pytest.Monkey
 
 async def test_a_search_at_rendezvous_points_outlives_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(
-        "peertunnel.discovery.rendezvous.time.time", lambda: 0.0
-    )  # what the points announce is of that day
+    # What the points announce is of that day.
+    monkeypatch.setattr("peertunnel.discovery.rendezvous.time.time", lambda: 0.0)
     monkeypatch.setattr(rendezvous, "_note", fail)  # what a search does where a point has not answered
     log = Log()
     async with (

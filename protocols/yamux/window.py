@@ -62,7 +62,7 @@ class Growth:
         under two round trips means that it may well be waiting for us. Before the first answered ping less than one
         round trip has passed, which is always such a case.
         """
-        wanted = max(2 * window, min(self._needed, self._left // 2))  # a leap leaves as much for others
+        wanted = max(2 * window, min(self._needed, self._left // 4))  # a leap leaves most for others
         growth = min(wanted, MAX_WINDOW) - window
         if not growth or self._is_slow(window, elapsed):
             return 0

@@ -23,9 +23,7 @@ CEILING_RATE = 512 * 1024 * 1024  # bytes/s that pass at any round trip: more th
 MESSAGE = 4096  # bytes of the longest frame that counts as a message
 MESSAGES = 8  # in a row that make a stream interactive: bulk has fewer in front and none in between
 HOLD = 0.1  # seconds behind a message in which the next one is expected; bulk is slower meanwhile
-_UPDATES = (
-    8  # for each window or ceiling; measured: with 2, as others have it, 0.6 of the throughput at 100 ms
-)
+_UPDATES = 8  # for each window or ceiling; measured: 2, as others have, reach 0.6 of the throughput at 100 ms
 _PATIENCE = 2  # round trips for half a window that limits its sender: one, and one for what delays updates
 _LAGGING = 4  # round trips for windows smaller than the largest: all take equally long, and end up alike
 _MIN_ROUND_TRIP = 0.001  # seconds; on loopback scheduling, not the wire, spaces the updates
@@ -45,9 +43,7 @@ class Growth:
         self.messages_until = -inf
         self._cap = self._left = cap
         self._needed = INITIAL_WINDOW  # bytes; the largest window that a stream has had
-        self._largest = (
-            INITIAL_WINDOW  # bytes; less than that where a smaller window has found no room to grow
-        )
+        self._largest = INITIAL_WINDOW  # bytes; less where a smaller window has found no room to grow
         self._round_trips: deque[float] = deque(maxlen=_ROUND_TRIPS)
 
     def measured(self, round_trip: float) -> None:

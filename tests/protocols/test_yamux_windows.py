@@ -109,6 +109,21 @@ def test_a_window_that_does_not_limit_the_peer_stays() -> None:
     assert carry(session, 1, HALF, 2 * ROUND_TRIP + 0.001) == HALF
 
 
+@pytest.mark.parametrize(("elapsed", "grown"), [(4 * ROUND_TRIP, INITIAL), (4 * ROUND_TRIP + 0.001, 0)])
+def test_a_window_that_is_smaller_than_another_has_twice_the_time(elapsed: float, grown: int) -> None:
+    session = fast_session(streams=2)
+    assert carry(session, 1, HALF, 0.0) == HALF + INITIAL
+    assert carry(session, 3, HALF, elapsed) == HALF + grown
+
+
+def test_a_window_is_no_longer_smaller_when_all_others_have_ended() -> None:
+    session = fast_session(streams=2)
+    assert carry(session, 1, HALF, 0.0) == HALF + INITIAL
+    end_by_our_reset(session)
+    session.outgoing()
+    assert carry(session, 3, HALF, 4 * ROUND_TRIP) == HALF
+
+
 def test_time_counts_from_the_last_update() -> None:
     session = fast_session()
     assert carry(session, 1, HALF, 100.0) == HALF

@@ -1,6 +1,7 @@
 """Ports are mapped at a real router, miniupnpd, in each of its protocols, and a stranger comes in through them."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -36,19 +37,26 @@ async def mapped_by(process: Running, protocol: str, seconds: float = SOON) -> d
             await trio.sleep(0.02)
 
 
-async def _outlives_its_lease(protocol: str) -> None:
+@asynccontextmanager
+async def _leased(protocol: str) -> AsyncIterator[tuple[Home, Running]]:
+    """Have a port mapped for 4 s at a time by a router that speaks one protocol."""
     async with open_home() as home:
         await home.route()
         await home.speak([protocol])
         async with home.mapping(lease=4) as process:
             await mapped_by(process, protocol)
-            end = trio.current_time() + 10  # seconds: two leases and a half
-            while trio.current_time() < end:
-                assert await home.greeting() == "hello"
-                await trio.sleep(0.2)
-            process.process.kill()
-            await process.process.wait()
-            await until(lambda: _is_empty(home), seconds=30)
+            yield home, process
+
+
+async def _outlives_its_lease(protocol: str) -> None:
+    async with _leased(protocol) as (home, process):
+        end = trio.current_time() + 10  # seconds: two leases and a half
+        while trio.current_time() < end:
+            assert await home.greeting() == "hello"
+            await trio.sleep(0.2)
+        process.process.kill()
+        await process.process.wait()
+        await until(lambda: _is_empty(home), seconds=30)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -98,14 +106,10 @@ async def test_a_router_that_restarts_is_told_again(protocol: str) -> None:
 
 
 async def _sees_a_new_address(protocol: str) -> None:
-    async with open_home() as home:
-        await home.route()
-        await home.speak([protocol])
-        async with home.mapping(lease=4) as process:
-            await mapped_by(process, protocol)
-            await home.renumber(is_told=False)
-            await until(lambda: _tells(process, f"/ip4/{RENUMBERED}/tcp/{PORT}"))
-            assert await home.greeting(RENUMBERED) == "hello"
+    async with _leased(protocol) as (home, process):
+        await home.renumber(is_told=False)
+        await until(lambda: _tells(process, f"/ip4/{RENUMBERED}/tcp/{PORT}"))
+        assert await home.greeting(RENUMBERED) == "hello"
 
 
 async def test_a_new_address_is_seen_at_the_next_renewal() -> None:

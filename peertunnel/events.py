@@ -189,6 +189,23 @@ class ErrorOccurred(Event):
 Emit: TypeAlias = Callable[[Event], None]
 
 
+class Complaint:
+    """About one thing that is looked at again and again: made once, until it is well again or wrong in another way."""
+
+    def __init__(self) -> None:
+        self._made = ""
+
+    def make(self, error: PeerTunnelError, emit: Emit) -> None:
+        """Report what is wrong, if it is news."""
+        if error.message != self._made:
+            self._made = error.message
+            emit(ErrorOccurred.of(error))
+
+    def withdraw(self) -> None:
+        """Note that all is well."""
+        self._made = ""
+
+
 class Events:
     """A fan-out: whatever is emitted reaches every reader, in the order in which they subscribed.
 

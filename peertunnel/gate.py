@@ -8,7 +8,7 @@ from peertunnel.access import Access
 from peertunnel.auth import Authenticator
 from peertunnel.boundary import contained
 from peertunnel.errors import StoreError
-from peertunnel.events import Emit, ErrorOccurred, ProofsFailed, Warned
+from peertunnel.events import Complaint, Emit, ProofsFailed, Warned
 from peertunnel.meeting import Meeting
 from peertunnel.node import Node
 from peertunnel.protocols.auth import PROTOCOL as AUTH
@@ -47,7 +47,7 @@ class Gate:
         self._emit = emit
         self._failed = self._told = 0
         self._last = ("", "")
-        self._complaint = ""  # about the list of allowed peers, so as to make it once
+        self._complaint = Complaint()  # about the list of allowed peers
         self._seen: dict[MuxedConnection, float] = {}
         self._authenticator: Authenticator | None = None
         if service.root is not None:
@@ -124,11 +124,9 @@ class Gate:
             if not self._access.has_changed():
                 return
         except StoreError as error:  # half written, perhaps: what was read before counts until it is right
-            if error.message != self._complaint:
-                self._complaint = error.message
-                self._emit(ErrorOccurred.of(error))
+            self._complaint.make(error, self._emit)
             return
-        self._complaint = ""
+        self._complaint.withdraw()
         gone = [connection for connection in before if not self._access.may_prove(str(connection.peer_id))]
         for connection in gone:  # all of them before they are told of, whatever comes of that
             if self._authenticator is not None:

@@ -16,7 +16,7 @@ from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
 from peertunnel.discovery.rendezvous import Rendezvous
 from peertunnel.errors import AnotherKey, NotFound, Refused, StoreError
-from peertunnel.events import Emit, ErrorOccurred, Warned
+from peertunnel.events import Complaint, Emit, Warned
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.known import KnownPeers, Verdict
@@ -105,7 +105,7 @@ class Node:
         self._accept_new_key = options.accept_new_key
         self._trusted: set[tuple[str, str]] = set()  # services' labels, and who was taken for their provider
         self._warned: set[str] = set()
-        self._complaint = ""  # about the file of known keys, so as to make it once
+        self._complaint = Complaint()  # about the file of known keys
 
     @property
     def peer_id(self) -> str:
@@ -235,11 +235,9 @@ class Node:
         except StoreError as error:
             if not self._trusted:
                 raise  # nothing runs yet
-            if error.message != self._complaint:
-                self._complaint = error.message
-                emit(ErrorOccurred.of(error))
+            self._complaint.make(error, emit)
             return None if (label, peer_id) in self._trusted else stranger
-        self._complaint = ""
+        self._complaint.withdraw()
         self._trusted.add((label, peer_id))
         return None
 

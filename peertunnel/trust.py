@@ -8,7 +8,7 @@ from peertunnel.access import AllowedPeers
 from peertunnel.auth import Authenticator
 from peertunnel.boundary import contained
 from peertunnel.errors import StoreError
-from peertunnel.events import Emit, ErrorOccurred
+from peertunnel.events import Complaint, Emit
 from peertunnel.host import Host
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
@@ -34,7 +34,7 @@ class Trust:
         self._host = host
         self._peers = peers
         self._emit = emit
-        self._complaint = ""
+        self._complaint = Complaint()
         self._authenticator: Authenticator | None = None
         if root is not None:
             # Both ends of the service are its consumers here: what they get from us is the way to each other.
@@ -61,8 +61,6 @@ class Trust:
         try:
             self._peers.reload_if_changed()
         except StoreError as error:  # half written, perhaps: what was read before counts until it is right
-            if error.message != self._complaint:
-                self._complaint = error.message
-                self._emit(ErrorOccurred.of(error))
+            self._complaint.make(error, self._emit)
             return
-        self._complaint = ""
+        self._complaint.withdraw()

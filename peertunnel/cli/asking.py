@@ -6,7 +6,7 @@ import click
 import trio
 
 from peertunnel.errors import StoreError
-from peertunnel.events import Emit, ErrorOccurred, Warned
+from peertunnel.events import Complaint, Emit, Warned
 from peertunnel.known import KnownPeers, Verdict
 from peertunnel.protocols.service import Service
 from peertunnel.store import home
@@ -27,7 +27,7 @@ class Owner:
         self._emit = emit
         self._accepted = KnownPeers(home() / "accepted_peers")
         self._refused: set[str] = set()
-        self._complaint = ""  # about the file, so as to make it once
+        self._complaint = Complaint()  # about the file
         self._turn = trio.Lock()
 
     async def ask(self, peer_id: str) -> bool:
@@ -37,12 +37,12 @@ class Owner:
             return False
         async with self._turn:
             try:
-                return await self._decide(label, peer_id)
+                may_come = await self._decide(label, peer_id)
             except StoreError as error:  # the peer set this off, and only the owner can mend it
-                if error.message != self._complaint:
-                    self._complaint = error.message
-                    self._emit(ErrorOccurred.of(error))
+                self._complaint.make(error, self._emit)
                 return False
+            self._complaint.withdraw()
+            return may_come
 
     async def _decide(self, label: str, peer_id: str) -> bool:
         """Look the peer up, or ask; raises StoreError."""

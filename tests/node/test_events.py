@@ -6,7 +6,7 @@ import json
 import pytest
 
 from peertunnel import events
-from peertunnel.errors import TargetError
+from peertunnel.errors import StoreError, TargetError
 from peertunnel.events import Event, Events
 
 NO_LIMIT = {"limit_bytes": None, "limit_seconds": None}
@@ -93,3 +93,14 @@ def test_fan_out() -> None:
     emit(events.Warned("two"))
     assert first == [events.Warned("one"), events.Warned("two")]
     assert second == [events.Warned("two")]
+
+
+def test_a_complaint_is_made_once_until_it_is_another_one_or_all_was_well() -> None:
+    made: list[Event] = []
+    complaint = events.Complaint()
+    torn, full = StoreError("The file is torn."), StoreError("The disk is full.")
+    for error in (torn, torn, full, full):
+        complaint.make(error, made.append)
+    complaint.withdraw()
+    complaint.make(full, made.append)
+    assert made == [events.ErrorOccurred.of(error) for error in (torn, full, full)]

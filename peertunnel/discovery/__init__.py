@@ -1,6 +1,7 @@
 """Ways to announce a service and to find the peers that may provide it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,6 +59,25 @@ class Source(Protocol):
         will never name another one; it outlives a failure, after which the source is started again.
         """
         ...
+
+
+class Search(Protocol):
+    """What a source does for one `find`."""
+
+    def close(self) -> None:
+        """End the channel."""
+
+
+@contextmanager
+def ending(searches: Iterable[Search]) -> Iterator[None]:
+    """Close a source's searches when what runs it is cancelled; after a failure it is started again, and they go on."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            for search in searches:
+                search.close()
+        raise
 
 
 async def sustain(source: Source, emit: Emit, work: Callable[..., Awaitable[None]], *details: object) -> None:

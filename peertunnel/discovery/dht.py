@@ -13,7 +13,7 @@ import time
 import trio
 
 from peertunnel.boundary import repeated
-from peertunnel.discovery import Announcement, Candidate
+from peertunnel.discovery import Announcement, Candidate, ending
 from peertunnel.discovery.dht_membership import Membership
 from peertunnel.discovery.dht_network import Network
 from peertunnel.discovery.dht_publisher import Publisher
@@ -68,20 +68,15 @@ class Dht:
     async def run(self) -> None:
         """Take part in the network until cancelled; what is announced or sought before that waits for it."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                if self.is_server:
-                    self._peers.answer(self._network.protocol, self._answer, limit=MAX_REQUEST)
-                    nursery.start_soon(repeated, _SWEEP, self._sweep)
-                nursery.start_soon(self._membership.run)
-                for search in self._searches:
-                    nursery.start_soon(self._search, search)
-                await trio.sleep_forever()
-        except BaseException as error:
-            if not isinstance(error, Exception):  # or we are started again, and they go on
-                for search in self._searches:
-                    search.close()
-            raise
+            with ending(self._searches):
+                async with trio.open_nursery() as self._nursery:
+                    if self.is_server:
+                        self._peers.answer(self._network.protocol, self._answer, limit=MAX_REQUEST)
+                        self._nursery.start_soon(repeated, _SWEEP, self._sweep)
+                    self._nursery.start_soon(self._membership.run)
+                    for search in self._searches:
+                        self._nursery.start_soon(self._search, search)
+                    await trio.sleep_forever()
         finally:
             self._nursery = None
             if self.is_server:

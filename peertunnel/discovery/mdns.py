@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from peertunnel.boundary import contained
-from peertunnel.discovery import Announcement, Candidate
+from peertunnel.discovery import Announcement, Candidate, ending
 from peertunnel.discovery.mdns_cache import MAX_PEERS, Neighbour, Neighbours
 from peertunnel.discovery.mdns_link import PORT, links, open_link, receive, send
 from peertunnel.discovery.mdns_peer import TTL, Sighting, encode_peer, ip_of, sightings, tag
@@ -77,6 +77,9 @@ class _Search:
     def is_over(self) -> bool:
         return self.found.statistics().open_receive_channels == 0
 
+    def close(self) -> None:
+        self.found.close()
+
     def offer(self, neighbour: Neighbour) -> bool:
         now = time.time()
         topics = [topic for topic in self.service.topics_to_search(now) if tag(topic) in neighbour.tags]
@@ -112,17 +115,13 @@ class Mdns:
     async def run(self) -> None:
         """Listen and ask until cancelled; what is announced or sought before that waits for it."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._look(nursery)
-                nursery.start_soon(self._ask)
-                while True:
-                    await trio.sleep(_LOOK)
+            with ending(self._searches):
+                async with trio.open_nursery() as nursery:
                     self._look(nursery)
-        except BaseException as error:
-            if not isinstance(error, Exception):  # or we are started again, and they go on
-                for search in self._searches:
-                    search.found.close()
-            raise
+                    nursery.start_soon(self._ask)
+                    while True:
+                        await trio.sleep(_LOOK)
+                        self._look(nursery)
         finally:
             # Announcements that are cancelled together with us have said goodbye: the nursery ends a step later.
             for link in self._links.values():

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import trio
 from multiaddr import Multiaddr
 
-from peertunnel.discovery import Announcement, Candidate
+from peertunnel.discovery import Announcement, Candidate, ending
 from peertunnel.discovery.mdns_peer import ip_of
 from peertunnel.discovery.rendezvous_point import MAX_ADDRESSES, Point, Refusal, addresses_of
 from peertunnel.peers import Peers, RequestError
@@ -66,16 +66,11 @@ class Rendezvous:
     async def run(self) -> None:
         """Search until cancelled; what is sought before that waits for it."""
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                for search in self._searches:
-                    nursery.start_soon(self._search, search)
-                await trio.sleep_forever()
-        except BaseException as error:
-            if not isinstance(error, Exception):  # or we are started again, and they go on
-                for search in self._searches:
-                    search.found.close()
-            raise
+            with ending(self._searches):
+                async with trio.open_nursery() as self._nursery:
+                    for search in self._searches:
+                        self._nursery.start_soon(self._search, search)
+                    await trio.sleep_forever()
         finally:
             self._nursery = None
 
@@ -205,12 +200,15 @@ class _Search:
     def is_over(self) -> bool:
         return self.found.statistics().open_receive_channels == 0
 
+    def close(self) -> None:
+        self.found.close()
+
     async def run(self) -> None:
         """Ask until nobody listens any more."""
         async with trio.open_nursery() as nursery:
             for point in self.points:
                 nursery.start_soon(self._ask, point)
-        self.found.close()
+        self.close()
 
     async def _ask(self, point: Point) -> None:
         pause = _FIRST_PAUSE

@@ -14,6 +14,7 @@ from peertunnel.node import GO_TUNNEL, TUNNEL, Node
 from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
 from peertunnel.streams import Stream
+from peertunnel.transport import perf
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
 
@@ -106,12 +107,13 @@ class _Provider:
 
         for protocol in self._protocols:
             self._node.host.serve(protocol, accept)
+        self._node.host.serve(perf.PROTOCOL, perf.Perf(self._gate.admits, nursery).accept)
         nursery.start_soon(self._gate.run)
         nursery.start_soon(self.tunnels.measure)
 
     def close(self) -> None:
         """Take no more streams."""
-        for protocol in self._protocols:
+        for protocol in (*self._protocols, perf.PROTOCOL):
             self._node.host.stop_serving(protocol)
 
     async def meet(self) -> None:

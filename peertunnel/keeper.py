@@ -5,6 +5,7 @@
 3. While only a relay leads there, its direct addresses are tried, too; while the relay cuts circuits at a limit, a new
    one is ready before the old one is used up.
 4. While tunnels are opened, the provider is pinged. If it is silent, it is sought again while the connection may recover.
+5. Where UDP is slowed down, TCP is preferred (`throttle`).
 """
 
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
 from peertunnel.protocols.yamux import MAX_STREAMS
 from peertunnel.streams import Unavailable
+from peertunnel.throttle import Throttle
 from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.identify import identified, request
@@ -51,6 +53,7 @@ class Keeper:
         self._node = node
         self._service = service
         self._emit = emit
+        self._throttle = Throttle(node, emit)
         self._paths: Paths | None = None
         self._agent: str | None = None  # None until the peer has said what it is
         self._asked = trio.Event()
@@ -90,6 +93,7 @@ class Keeper:
                 nursery.start_soon(self._renew, paths)
                 nursery.start_soon(self._check, paths)
                 nursery.start_soon(paths.retire)
+                nursery.start_soon(self._throttle.watch, paths)
                 await paths.follow()
                 nursery.cancel_scope.cancel()
         finally:

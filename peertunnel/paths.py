@@ -1,7 +1,6 @@
 """The ways to one peer: which of them carries new tunnels, and what people are told of it."""
 
 from collections.abc import Collection
-from typing import Literal
 
 import trio
 
@@ -20,6 +19,9 @@ class Paths:
     Args:
         peer_id: base58.
         emit: takes a PathChanged whenever another one is the best.
+
+    Attributes:
+        trial: one that is about to be measured, and is not closed before.
     """
 
     def __init__(self, peer_id: str, emit: Emit) -> None:
@@ -28,6 +30,8 @@ class Paths:
         self._emit = emit
         self._connections: list[MuxedConnection] = []
         self._doubted: Collection[MuxedConnection] = ()
+        self._preferred: MuxedConnection | None = None
+        self.trial: MuxedConnection | None = None
 
     def __contains__(self, connection: MuxedConnection) -> bool:
         return connection in self._connections
@@ -44,7 +48,10 @@ class Paths:
         self._connections = [c for c in self._connections if not c.event_unavailable.is_set()]
         if len(self._connections) == 1:  # as mostly; each tunnel asks
             return self._connections[0]
-        ranks = {c: (c in self._doubted, *_rank(c, number)) for number, c in enumerate(self._connections)}
+        ranks = {
+            c: (c in self._doubted, c is not self._preferred, *_rank(c, number))
+            for number, c in enumerate(self._connections)
+        }
         return min(ranks, key=ranks.__getitem__, default=None)
 
     @property
@@ -56,6 +63,12 @@ class Paths:
         """Prefer whatever else there is to connections whose peer is silent; none when it has spoken again."""
         self._doubted = connections
         self.tell()
+
+    def prefer(self, connection: MuxedConnection | None) -> None:
+        """Have one of them carry new tunnels before all that are not doubted; None when it is as good as others again."""
+        if connection is not self._preferred:
+            self._preferred = connection
+            self.tell()
 
     def tell(self) -> None:
         """Wake whoever waits for a change."""
@@ -89,16 +102,15 @@ class Paths:
             await trio.sleep(_LOOK)
             best = self.best
             for connection in self._connections.copy():
-                if connection is not best and connection not in self._doubted and not connection.has_streams:
+                is_spared = connection in (best, self.trial) or connection in self._doubted
+                if not is_spared and not connection.has_streams:
                     await contained(connection.close)
 
     async def _tell_of(self, connection: MuxedConnection) -> None:
         with trio.move_on_after(_MEASURING):
             await connection.measured()
         round_trip = None if connection.round_trip is None else connection.round_trip * 1000
-        place = str(connection.get_transport_addresses()[0])
-        transport: Literal["tcp", "quic"] = "quic" if "/quic-v1" in place else "tcp"
-        kind = connection.way.kind
+        kind, transport = connection.way.kind, connection.transport
         self._emit(PathChanged(self._peer_id, kind, round_trip, *left(connection), transport))
 
 

@@ -3,6 +3,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import trio
 from libp2p.peer.id import ID
@@ -274,6 +275,18 @@ class MuxedConnection(ABC):
     @abstractmethod
     def _send_ping(self) -> None:
         """Ask for a sign of life, which wakes those who wait for the round trip."""
+
+    # -- what it carries ------------------------------------------------------------------------------------------
+
+    @property
+    def transport(self) -> Literal["tcp", "quic"]:
+        """What it runs over; where a relay carries it, what the relay is reached over."""
+        return "quic" if "/quic-v1" in str(self.get_transport_addresses()[0]) else "tcp"
+
+    @property
+    def carried(self) -> tuple[int, int] | None:
+        """Bytes that have gone to the peer, and come from it; None where we don't count them."""
+        return None
 
     # -- the end --------------------------------------------------------------------------------------------------
 

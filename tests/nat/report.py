@@ -52,6 +52,16 @@ the tunnel stays relayed, and `-v` says so.
 
 Both ends must speak QUIC, and IPv4. A relay that speaks TCP and QUIC is called over both, so that both mappings are known.
 
+## Where UDP is slowed down
+
+Some networks let UDP through, but little of it. A transfer over QUIC that for three seconds gets between 16 KiB/s and 2 MiB/s
+makes the consumer look: it has up to 1 MiB sent over the same connection, in the same direction, for 3 s at the most (libp2p's
+`/perf/1.0.0`, which a provider serves to those it lets in). Where both together stay below 2 MiB/s it calls the provider over
+TCP, if it has an address for that, and measures as much there. If TCP carries twice as much, it carries new tunnels until the
+network changes, and `pt` says so; running ones stay where they are. Else all stays as it is, for an hour. In the laboratory
+(`tests/nat/test_throttle.py`, 20 ms there and back), with UDP held to 128 KiB/s, new tunnels went over TCP 5 to 9 s after the
+transfer began; on a line that has 4 Mbit/s for both they stayed with QUIC.
+
 ## When a consumer moves
 
 Over QUIC a transfer goes on when the consumer's router gives it another port or address, and when its machine changes to

@@ -211,6 +211,17 @@ async def test_a_way_that_does_not_close_is_closed_again(autojump_clock: MockClo
     assert len(close.called) == 3
 
 
+async def test_a_way_on_trial_is_not_closed(autojump_clock: MockClock) -> None:
+    ways, close = Paths("peer", Log()), Failing()
+    limitless = stub(limit=None, kind="direct")
+    for _ in range(2):
+        ways.trial = stub(event_unavailable=trio.Event(), way=limitless, has_streams=False, close=close)
+        ways.add(ways.trial)
+    with trio.move_on_after(3.5 * paths._LOOK):
+        await ways.retire()
+    assert not close.called
+
+
 # -- the provider ------------------------------------------------------------------------------------------------------
 
 

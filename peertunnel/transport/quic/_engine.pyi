@@ -104,5 +104,8 @@ class Endpoint:
         """Move a connection to the socket's new address."""
     def peer_certificate(self, connection: int) -> bytes | None:
         """Return the peer's certificate, DER; None where it has shown several."""
-    def path(self, connection: int) -> tuple[str, int, float, int] | None:
-        """Return the peer's address and port now, the smoothed round trip, and how many acknowledgements have come."""
+    def path(self, connection: int) -> tuple[str, int, float, int, int, int] | None:
+        """Return the peer's address and port now, the smoothed round trip, and how many acknowledgements have come.
+
+        And how many bytes of datagrams have left, but for those that got lost, and have arrived.
+        """

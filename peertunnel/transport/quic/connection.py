@@ -68,7 +68,7 @@ class QuicConnection(MuxedConnection):
         self._endpoint = endpoint
         self._engine = endpoint.engine
         self._is_initiator = is_initiator
-        self._path = self._engine.path(number) or ("0.0.0.0", 0, 0.0, 0)
+        self._path = self._engine.path(number) or ("0.0.0.0", 0, 0.0, 0, 0, 0)
         self._nearest = math.inf  # seconds, the shortest round trip so far; beside bulk it is longer
         self._is_narrow = False  # whether the engine holds less than SEND_WINDOW, for the sake of messages
         self._flows: dict[int, Flow] = {}
@@ -135,7 +135,7 @@ class QuicConnection(MuxedConnection):
     def on_received(self) -> None:
         """Look for the answer to a ping: something has come."""
         if self._pinged is not None:
-            _, _, smoothed, acknowledgements = self._look()
+            _, _, smoothed, acknowledgements, *_ = self._look()
             began, before = self._pinged
             if acknowledgements > before:
                 # Where other data is on the way, too, this may have been the answer to that.
@@ -377,7 +377,12 @@ class QuicConnection(MuxedConnection):
         """Return the peer's host and port, the last ones where it has moved."""
         return self._look()[:2]
 
-    def _look(self) -> tuple[str, int, float, int]:
+    @property
+    def carried(self) -> tuple[int, int]:
+        """Bytes that have reached the peer, or are on the way, and that have come from it."""
+        return self._look()[4:]
+
+    def _look(self) -> tuple[str, int, float, int, int, int]:
         """Return what the engine says of the way to the peer; the last word of a connection that has ended."""
         self._path = self._engine.path(self.number) or self._path
         return self._path

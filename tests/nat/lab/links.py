@@ -44,6 +44,10 @@ class Link:
         """Lose one of so many packets in each direction, the first after so many others: the same in each run."""
         nft(rules.every(f"loss{self.number}", self.core_device, packets, first), self.core)
 
+    def throttle(self, protocol: str, kib: int) -> None:
+        """Lose what is above so many KiB/s of a protocol ("udp") in each direction from now on."""
+        nft(rules.throttled(f"throttle{self.number}", self.core_device, protocol, kib), self.core)
+
     def _limit(self, up: str, down: str) -> None:
         for namespace, device, rate in (
             (self.namespace, self.device, up),

@@ -11,6 +11,7 @@ from tests.nat.lab.kinds import LEARNING, Nat, Unsolicited
 WAN, LAN = "wan0", "lan0"
 MAPPING_SECONDS = 300
 MAPPINGS = 65535
+BURST = "64 kbytes"  # that a protocol may be ahead of its rate
 
 _LAST: dict[Unsolicited, list[str]] = {
     "drop": ["drop"],
@@ -38,15 +39,25 @@ def every(table: str, interface: str, packets: int, first: int) -> str:
     return _losing(table, interface, f"inc mod {packets} == {first}")
 
 
+def throttled(table: str, interface: str, protocol: str, kib: int) -> str:
+    """Return the rules that lose what is above so many KiB/s of a protocol in each direction; likewise."""
+    return _dropping(
+        table, interface, f"meta l4proto {protocol} limit rate over {kib} kbytes/second burst {BURST}"
+    )
+
+
 def _losing(table: str, interface: str, number: str) -> str:
-    drop = f"numgen {number} drop"
+    return _dropping(table, interface, f"numgen {number}")
+
+
+def _dropping(table: str, interface: str, match: str) -> str:
     lines = [
         f"table inet {table}",
         f"delete table inet {table}",
         f"table inet {table} {{",
         "chain lose { type filter hook forward priority 0; policy accept;",
-        f'iifname "{interface}" {drop}',
-        f'oifname "{interface}" {drop}',
+        f'iifname "{interface}" {match} drop',
+        f'oifname "{interface}" {match} drop',
         "}",
         "}",
     ]

@@ -194,10 +194,11 @@ impl Endpoint {
         Some(PyBytes::new(py, certificate))
     }
 
-    fn path(&mut self, connection: u64) -> Option<(String, u16, f64, u64)> {
+    fn path(&mut self, connection: u64) -> Option<(String, u16, f64, u64, u64, u64)> {
         self.core.with(connection, |connection| {
-            let (remote, acks) = (connection.remote_address(), connection.stats().frame_rx.acks);
-            (remote.ip().to_string(), remote.port(), connection.rtt().as_secs_f64(), acks)
+            let (remote, rtt, stats) = (connection.remote_address(), connection.rtt(), connection.stats());
+            let sent = stats.udp_tx.bytes.saturating_sub(stats.path.lost_bytes);
+            (remote.ip().to_string(), remote.port(), rtt.as_secs_f64(), stats.frame_rx.acks, sent, stats.udp_rx.bytes)
         })
     }
 }
@@ -232,8 +233,7 @@ fn stream_id(number: u64) -> StreamId {
 
 /// Python's (host, port) or (host, port, flow, scope); the zone in a host is left out, the scope says the same.
 fn socket_address(address: &Bound<'_, PyTuple>) -> PyResult<SocketAddr> {
-    let ip = ip_address(address.get_item(0)?.extract()?)?;
-    let mut found = SocketAddr::new(ip, address.get_item(1)?.extract()?);
+    let mut found = SocketAddr::new(ip_address(address.get_item(0)?.extract()?)?, address.get_item(1)?.extract()?);
     if let (SocketAddr::V6(found), 4) = (&mut found, address.len()) {
         found.set_scope_id(address.get_item(3)?.extract()?);
     }

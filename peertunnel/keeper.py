@@ -225,7 +225,10 @@ class Keeper:
     async def connection(self) -> MuxedConnection:
         """Return a connection that takes new streams, as soon as there is one; waits for ever."""
         while True:
-            await self._found.wait()
+            found = self._found
+            await found.wait()
+            if found is not self._found:
+                continue  # it was lost as we came: its paths tell of no change any more
             assert self._paths is not None
             best, changed = self._paths.best, self._paths.changed
             self._wanted.set()

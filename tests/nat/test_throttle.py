@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
-import pytest
 import trio
 
 from peertunnel.transport.quic import why_not
 from tests.nat.crossing import Crossing, Trio, consuming, open_lab, serving
 from tests.nat.lab.kinds import Nat
 from tests.nat.makes import Pt
+from tests.nat.together import Case, together
 from tests.tools import lack
 
 MIB = 1024 * 1024
@@ -51,8 +52,6 @@ async def _transfer(opened: Crossing, way: bytes) -> None:
 @asynccontextmanager
 async def _tunnel(folder: Path, wire: Nat) -> AsyncIterator[Crossing]:
     """Run a public provider, and a consumer behind a router."""
-    if (reason := why_not()) is not None:
-        lack(f"no QUIC: {reason}")
     async with (
         open_lab({"provider": Nat("none"), "consumer": wire}) as lab,
         serving(lab, Trio(BOTH, BOTH, BOTH), folder, serve=_either_way) as site,
@@ -69,9 +68,8 @@ async def _gone_over_to_tcp(opened: Crossing) -> None:
             await opened.consumer.news()
 
 
-@pytest.mark.parametrize("way", [b"<", b">"], ids=["down", "up"])
-async def test_new_tunnels_leave_udp_that_is_slowed_down(way: bytes, tmp_path: Path) -> None:
-    async with _tunnel(tmp_path, Nat("cone", delay_ms=10)) as opened, trio.open_nursery() as nursery:
+async def _leaves(way: bytes, folder: Path) -> None:
+    async with _tunnel(folder, Nat("cone", delay_ms=10)) as opened, trio.open_nursery() as nursery:
         opened.site.lab.link("consumer").throttle("udp", UDP_RATE)
         nursery.start_soon(_transfer, opened, way)  # goes on where it is
         await _gone_over_to_tcp(opened)
@@ -83,8 +81,19 @@ async def test_new_tunnels_leave_udp_that_is_slowed_down(way: bytes, tmp_path: P
         nursery.cancel_scope.cancel()
 
 
-async def test_on_a_slow_line_tunnels_stay_with_quic(tmp_path: Path) -> None:
-    async with _tunnel(tmp_path, Nat("cone", delay_ms=10, rate="4mbit")) as opened:
+async def _stays(folder: Path) -> None:
+    async with _tunnel(folder, Nat("cone", delay_ms=10, rate="4mbit")) as opened:
         with trio.fail_after(PATIENCE_SECONDS):
             await _transfer(opened, b"<")
         assert [step.transport for step in opened.steps() if step.path != "relayed"] == ["quic"]
+
+
+async def test_new_tunnels_leave_udp_where_it_alone_is_slow(tmp_path: Path) -> None:
+    if (reason := why_not()) is not None:
+        lack(f"no QUIC: {reason}")
+    cases: dict[str, Case] = {
+        "slowed down, down": partial(_leaves, b"<", tmp_path / "down"),
+        "slowed down, up": partial(_leaves, b">", tmp_path / "up"),
+        "a slow line": partial(_stays, tmp_path / "line"),
+    }
+    await together(cases)

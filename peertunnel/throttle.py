@@ -23,9 +23,7 @@ LOOK = 1.0  # seconds between looks at what a connection carries
 LOOKS = 3  # of them at which a transfer has to be slow
 BUSY = 16 * 1024  # bytes a second; less is no transfer
 SLOW = 2 * 1024 * 1024  # bytes a second; who gets more has little to complain of
-FASTER = (
-    2.0  # times what QUIC carries; TCP is still slow to start, and shares the line with what goes over QUIC
-)
+FASTER = 2.0  # times what QUIC carries; TCP begins slowly, and shares the line with what goes over QUIC
 PROBE = 3.0  # seconds for one measurement, of 1 MiB at the most
 PAUSE = 3600.0  # seconds until slow transfers are looked into again: each time costs 2 MiB
 CALL = 5.0  # seconds to be reached over TCP, and to prove ourselves there

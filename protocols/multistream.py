@@ -34,7 +34,7 @@ def encode_line(line: str) -> bytes:
     return bytes((len(data) & 0x7F | _LONG, len(data) >> 7)) + data
 
 
-_GREETING = encode_line(HEADER)
+GREETING = encode_line(HEADER)
 
 
 class _Lines:
@@ -180,8 +180,8 @@ class Responder:
 
     def _agree_at_once(self, data: bytes) -> bytes:
         """Take what mostly comes first, the header and a protocol that we speak; return both, which is the answer, or b""."""
-        start = len(_GREETING) + 1
-        if not data.startswith(_GREETING) or len(data) < start or data[start - 1] & _LONG:
+        start = len(GREETING) + 1
+        if not data.startswith(GREETING) or len(data) < start or data[start - 1] & _LONG:
             return b""
         end = start + data[start - 1]
         line = data[start : end - 1].decode(errors="replace")

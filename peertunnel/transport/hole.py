@@ -82,9 +82,13 @@ class Hole:
 
     async def _hammer(self, address: SockAddress, is_client: bool) -> None:
         source = self._network.tcp.source(address)
-        for _ in range(REDIALS if source is not None else 0):
-            if await self._try(address, source, is_client, PUNCHED) in _HOPELESS:
+        left = REDIALS if source is not None else 0
+        while left:
+            failed = await self._try(address, source, is_client, PUNCHED)
+            if failed in _HOPELESS:
                 return
+            if failed != errno.EADDRNOTAVAIL:  # else an earlier dial is still ending, and nothing was sent
+                left -= 1
             await trio.sleep(random.uniform(*REDIAL_PAUSES))
 
     async def _try(

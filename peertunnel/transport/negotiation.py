@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from peertunnel.protocols.errors import RemoteProtocolError
-from peertunnel.protocols.multistream import Initiator, Responder
+from peertunnel.protocols.multistream import GREETING, Initiator, Responder
 
 
 class Pipe(Protocol):
@@ -47,13 +47,20 @@ async def propose(pipe: Pipe, protocols: Sequence[str]) -> str:
     raise RemoteProtocolError(f"the peer speaks none of {', '.join(protocols)}")
 
 
-async def respond(pipe: Pipe, protocols: Sequence[str]) -> str:
-    """Agree on the first of the peer's proposals that we speak; raises RemoteProtocolError if it tries too many."""
-    responder = Responder(protocols.__contains__, lambda: list(protocols))
+async def respond(pipe: Pipe, protocols: Sequence[str], *, speaks_first: bool = False) -> str:
+    """Agree on the first of the peer's proposals that we speak; raises RemoteProtocolError if it tries too many.
+
+    Who speaks first sends the header of its answer before the peer has said anything.
+    """
+    responder, greeting = Responder(protocols.__contains__, lambda: list(protocols)), b""
+    if speaks_first:
+        greeting = GREETING
+        await pipe.write(greeting)
     while responder.protocol is None:
         answer, _ = responder.receive(await _read_message(pipe))
-        if answer:
+        if answer := answer.removeprefix(greeting):
             await pipe.write(answer)
+        greeting = b""
     return responder.protocol
 
 

@@ -234,6 +234,8 @@ class HolePunching:
         """Make a round's attempts."""
         pauses, attempt = list(REFUSAL_PAUSES), 0
         while attempt < ATTEMPTS and not circuit.is_closed:
+            # As in go-libp2p, whose versions before 0.41 had the roles the other way round.
+            is_client = attempt + 1 == ATTEMPTS and not await _is_ours(circuit)
             own = self._own()
             try:
                 agreed = await initiate(circuit, own)
@@ -245,8 +247,7 @@ class HolePunching:
                 continue
             attempt += 1
             self._chance.note(circuit, agreed.addresses)
-            # As in go-libp2p, whose versions before 0.41 had the roles the other way round.
-            await self._attempt(circuit.peer_id, agreed, own, is_client=attempt == ATTEMPTS)
+            await self._attempt(circuit.peer_id, agreed, own, is_client=is_client)
             if attempt == 1:
                 await self._try_chance(circuit)
 
@@ -321,3 +322,10 @@ class HolePunching:
             _log.exception("meeting %s by chance failed", stream.peer)
         finally:
             stream.abort()
+
+
+async def _is_ours(circuit: MuxedConnection) -> bool:
+    """Return whether the peer is known to be a peertunnel, whose role is always the same."""
+    with trio.move_on_after(IDENTIFY):
+        return CHANCE in (await identified(circuit)).protocols
+    return False

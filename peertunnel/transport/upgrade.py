@@ -6,6 +6,7 @@ Only Noise and TLS are ever offered, Noise first. Where its handshake has named 
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import trio
 from libp2p.peer.id import ID
@@ -89,7 +90,10 @@ class Upgrader:
     async def _secure(self, raw: RawSocket, peer_id: str | None) -> NoiseSession | TlsSession:
         """Return a session with the right peer in which yamux may begin."""
         agree = propose if raw.is_initiator else respond
-        protocol = await agree(raw, list(self._securities))
+        # The ACK that connects the peer of a hole may have got lost; data is sent again until it arrives, and serves as one.
+        speaks_first = raw.way.kind == "punched" and not raw.is_initiator
+        agree_first = partial(respond, speaks_first=True) if speaks_first else agree
+        protocol = await agree_first(raw, list(self._securities))
         session = await self._securities[protocol].secure(raw, peer_id)
         if session.muxer is None:
             await agree(session, [YAMUX])

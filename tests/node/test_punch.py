@@ -1,9 +1,11 @@
 """From a circuit to a direct connection, between two hosts of one machine; NATs are in tests/nat."""
 
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import trio
@@ -15,12 +17,15 @@ from peertunnel.config import Transports
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.dcutr import PROTOCOL, Synchronised
-from peertunnel.transport import dcutr, punch
+from peertunnel.protocols.punch import PROTOCOL as CHANCE
+from peertunnel.sockets import abort
+from peertunnel.transport import dcutr, hole, punch
 from peertunnel.transport.candidates import Target
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.hole import Hole
 from peertunnel.transport.punch import HolePunching
 from peertunnel.transport.quic import why_not
+from peertunnel.transport.tcp import connect
 from peertunnel.transport.way import Way
 from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
 from tests.tools import lack
@@ -209,6 +214,59 @@ async def test_a_refused_dial_is_repeated() -> None:
                 await other.host.network.accept(sock)
                 await until(lambda: one.direct(other))
                 nursery.cancel_scope.cancel()
+
+
+async def test_a_dial_is_repeated_for_as_long_as_an_earlier_one_stands_in_its_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The system has no second connection between two ports, as where one end only believes that it is connected."""
+    monkeypatch.setattr(hole, "REDIAL_PAUSES", (0.001, 0.002))
+    failed: list[int | None] = []
+    dial = Hole._try
+
+    async def note(*details: Any) -> int | None:
+        failed.append(await dial(*details))
+        return failed[-1]
+
+    monkeypatch.setattr(Hole, "_try", note)
+    async with end() as one, end() as other, trio.open_nursery() as nursery:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            place = listener.getsockname()
+            earlier = await connect(place, one.host.network.tcp.source(place))
+            punched = Hole(one.host.network, None, nursery, ID.from_base58(other.host.peer_id))
+            nursery.start_soon(lambda: punched.punch([Target("tcp", place)], 0.0, is_client=True))
+            await until(lambda: failed.count(errno.EADDRNOTAVAIL) > hole.REDIALS)
+            abort(earlier)
+            listener.accept()[0].close()
+            listener.setblocking(False)
+            with trio.fail_after(PATIENCE):
+                await trio.lowlevel.wait_readable(listener.fileno())
+            sock, _ = listener.accept()
+            sock.setblocking(False)
+            await other.host.network.accept(sock)
+            await until(lambda: one.direct(other))
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_only_with_others_the_roles_change_in_the_last_attempt(
+    is_ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Versions of go-libp2p before 0.41 have them the other way round; two of us would both be clients."""
+    stop_strangers(monkeypatch)
+    monkeypatch.setattr(punch, "ATTEMPT", 0.05)
+    roles: list[bool] = []
+
+    async def note(hole: Hole, targets: object, at: float, *, is_client: bool) -> None:
+        roles.append(is_client)
+
+    monkeypatch.setattr(Hole, "punch", note)
+    async with end() as caller, end() as called:
+        if not is_ours:
+            caller.host.stop_serving(CHANCE)
+        await circuit(caller, called)
+        await until(lambda: len(roles) == 2 * punch.ATTEMPTS)
+        assert roles.count(True) == punch.ATTEMPTS + (0 if is_ours else 1)
 
 
 @pytest.mark.parametrize("transport", ["tcp", "quic"])

@@ -17,6 +17,7 @@ from libp2p.peer.id import ID
 
 from peertunnel.identity import Identity
 from peertunnel.protocols.certificate import _der
+from peertunnel.protocols.multistream import GREETING
 from peertunnel.protocols.noise import Cipher, Sealer
 from peertunnel.protocols.protobuf import encode_message
 from peertunnel.transport import noise_security
@@ -27,6 +28,7 @@ from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.stranger import Nobody
 from peertunnel.transport.tls_security import Tls, _load
 from peertunnel.transport.upgrade import YAMUX, UpgradeError, Upgrader
+from peertunnel.transport.way import PUNCHED
 from tests.node.pair import PATIENCE
 
 CLIENT, SERVER = Identity.ephemeral(), Identity.ephemeral()
@@ -242,3 +244,24 @@ def test_the_faster_cipher_is_wanted() -> None:
     can = set(CPUINFO.read_text().split())
     is_quick = {"aes", "pclmulqdq"} <= can or {"aes", "pmull"} <= can
     assert fastest_cipher() is (Cipher.AES_GCM if is_quick else Cipher.CHACHA_POLY)
+
+
+async def test_behind_a_hole_the_server_speaks_first() -> None:
+    """Its data acknowledges the peer's SYN, and is sent again where an ACK alone would have got lost."""
+    near, far = connected()
+    async with reactor() as running, trio.open_nursery() as nursery:
+        client, server = Upgrader(CLIENT, running, Nobody()), Upgrader(SERVER, running, Nobody())
+        found: list[MuxedConnection] = []
+
+        async def accept() -> None:
+            found.append(await server.upgrade(far, None, is_client=False, way=PUNCHED))
+
+        nursery.start_soon(accept)
+        with trio.fail_after(PATIENCE):
+            await trio.lowlevel.wait_readable(near.fileno())
+            assert near.recv(1024, socket.MSG_PEEK) == GREETING
+            found.append(await client.upgrade(near, ID.from_base58(SERVER.peer_id), is_client=True))
+            while len(found) < 2:
+                await trio.lowlevel.checkpoint()
+        for connection in found:
+            await connection.close()

@@ -20,7 +20,7 @@ from peertunnel.protocols.peerid import multihash_of
 from peertunnel.protocols.service import Service
 from peertunnel.protocols.topic import dht_key
 from tests.interop.dht_network import PREFIX, Member, Network, network
-from tests.node.dht import Peer, peer
+from tests.node.dht import peer
 from tests.node.pair import LOOPBACK, Log
 
 NODES = 40
@@ -86,17 +86,12 @@ def services(count: int) -> list[Service]:
     return [Service(f"service {number}", number.to_bytes(32)) for number in range(count)]
 
 
-async def spread(entry: str, services: list[Service]) -> None:
-    """Wait until a record of each service has got into the network."""
-
-    async def find(client: Peer, service: Service) -> None:
-        with client.dht.find(service) as channel:
-            await channel.receive()
-
+async def spread(entry: str, service: Service) -> None:
+    """Wait until a record has got into the network."""
     with trio.fail_after(PATIENCE):
-        async with peer(entry, prefix=PREFIX, server=False) as client, trio.open_nursery() as nursery:
-            for service in services:
-                nursery.start_soon(find, client, service)
+        async with peer(entry, prefix=PREFIX, server=False) as client:
+            with client.dht.find(service) as channel:
+                await channel.receive()
 
 
 @pytest.mark.usefixtures("_peers")
@@ -104,7 +99,8 @@ async def test_all_alive() -> None:
     wanted = services(SEARCHES)
     with network(NODES) as net:
         async with providers(net.entry, wanted) as nodes:
-            await spread(net.entry, wanted)
+            for service in wanted:
+                await spread(net.entry, service)
             took = [
                 await searched(net.entry, service, node) for service, node in zip(wanted, nodes, strict=True)
             ]
@@ -120,7 +116,8 @@ async def test_many_dead_and_strangers_on_the_topic() -> None:
                 stranger = await stack.enter_async_context(peer(net.entry, prefix=PREFIX, server=False))
                 for service in wanted:
                     stranger.provide(service)
-            await spread(net.entry, wanted)
+            for service in wanted:
+                await spread(net.entry, service)
             assert net.silence(SILENT) >= 0.25 * net.size
             took = [
                 await searched(net.entry, service, node) for service, node in zip(wanted, nodes, strict=True)
@@ -145,6 +142,6 @@ async def test_the_node_that_held_the_record_dies() -> None:
     (service,) = services(1)
     with network(NODES) as net:
         async with providers(net.entry, [service]) as (node,):
-            await spread(net.entry, [service])
+            await spread(net.entry, service)
             net.kill(holder(net, service))
             assert await searched(net.entry, service, node) <= ILL

@@ -195,6 +195,17 @@ async def test_a_peer_that_is_open_for_us_is_dialled_from_any_port() -> None:
         assert [(conn.way.kind, conn.is_initiator) for conn in called.punched] == [("direct", True)]
 
 
+async def meet_at(listener: socket.socket, one: End, other: End) -> None:
+    """Have one's next dial of a place come to the other, and wait until it has."""
+    listener.setblocking(False)
+    with trio.fail_after(PATIENCE):
+        await trio.lowlevel.wait_readable(listener.fileno())
+    sock, _ = listener.accept()
+    sock.setblocking(False)
+    await other.host.network.accept(sock)
+    await until(lambda: one.direct(other))
+
+
 async def test_a_refused_dial_is_repeated() -> None:
     async with end() as one, end() as other:
         with socket.socket() as place:
@@ -206,13 +217,7 @@ async def test_a_refused_dial_is_repeated() -> None:
                 )
                 await trio.sleep(0.1)
                 place.listen()
-                place.setblocking(False)
-                with trio.fail_after(PATIENCE):
-                    await trio.lowlevel.wait_readable(place.fileno())
-                sock, _ = place.accept()
-                sock.setblocking(False)
-                await other.host.network.accept(sock)
-                await until(lambda: one.direct(other))
+                await meet_at(place, one, other)
                 nursery.cancel_scope.cancel()
 
 
@@ -238,13 +243,7 @@ async def test_a_dial_is_repeated_for_as_long_as_an_earlier_one_stands_in_its_wa
             await until(lambda: failed.count(errno.EADDRNOTAVAIL) > hole.REDIALS)
             abort(earlier)
             listener.accept()[0].close()
-            listener.setblocking(False)
-            with trio.fail_after(PATIENCE):
-                await trio.lowlevel.wait_readable(listener.fileno())
-            sock, _ = listener.accept()
-            sock.setblocking(False)
-            await other.host.network.accept(sock)
-            await until(lambda: one.direct(other))
+            await meet_at(listener, one, other)
         nursery.cancel_scope.cancel()
 
 

@@ -1,5 +1,6 @@
 """The QUIC engine beside peers that stop reading, and beside strangers who ask without end."""
 
+import errno
 import socket
 from random import Random
 
@@ -12,6 +13,7 @@ from peertunnel.host import open_host
 from peertunnel.identity import Identity
 from peertunnel.streams import Unavailable
 from peertunnel.transport import quic
+from tests.node.pair import PATIENCE, until
 from tests.node.quic_hosts import hosts
 from tests.tools import lack
 
@@ -121,3 +123,15 @@ async def test_an_address_of_ours_that_has_gone_says_nothing_of_a_peers() -> Non
                 assert endpoint._leaves((bytes(SIZE), 0, place, "192.0.2.1"))
                 assert not dial.done.is_set()
                 nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_is_said_to_be_gone_and_answers_stays() -> None:
+    """Anybody may send an ICMP message; tests/traffic/test_faults.py has peers that are gone."""
+    async with hosts() as (_, _, connection):
+        assert isinstance(connection, QuicConnection)
+        for _ in range(2):
+            connection._endpoint._give_up(connection.get_remote_address(), errno.ECONNREFUSED)
+            assert connection._is_doubted
+            with trio.fail_after(PATIENCE):
+                await until(lambda: not connection._is_doubted)
+        assert not connection.is_closed

@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from peertunnel.transport.quic.endpoint import Endpoint
 
 SEND_WINDOW = 16 * 1024 * 1024  # bytes of ours that the engine holds for one peer
-CEILING = (
-    512 * 1024
-)  # the same beside messages, where the round trip is short; measured: half as much gains nothing
+# The same beside messages, where the round trip is short; measured: half as much gains nothing.
+CEILING = 512 * 1024
 BATCH = 256 * 1024  # bytes that are handed to the engine at a time
 HELD = 256 * 1024  # bytes of a stream that are read ahead of whoever takes them
+REFUSED = 2.0  # seconds for a sign of life, once the system was told that the peer's port is closed; as keeper.SILENCE
 
 
 class QuicConnection(MuxedConnection):
@@ -78,6 +78,7 @@ class QuicConnection(MuxedConnection):
         self._acknowledgements = 0  # when it was asked last
         self._early: list[tuple[str, int | None]] = []  # what happened before the host knew us
         self._pinged: tuple[float, int] | None = None  # when, and how many acknowledgements there were
+        self._is_doubted = False
 
     async def carry(self) -> str:
         """Carry bytes until the connection ends; return why it did."""
@@ -120,6 +121,17 @@ class QuicConnection(MuxedConnection):
         """Take the end of the connection."""
         self._read_out()
         self._end(reason or "closed by us")
+
+    def doubt(self) -> None:
+        """Close the connection unless the peer still answers: anybody may say that its port is closed (ICMP)."""
+        if self._nursery is not None and not self._is_doubted:
+            self._is_doubted = True
+            self._nursery.start_soon(self._check)
+            self.reactor.yield_soon()
+
+    async def _check(self) -> None:
+        await self.close_unless_it_answers(REFUSED)
+        self._is_doubted = False
 
     def _read_out(self) -> None:
         """Take the rest of what our readers are slow to take: the peer knows that it has come, and is gone for good."""

@@ -258,13 +258,17 @@ class Endpoint:
         return bool(failures)
 
     def _give_up(self, to: SockAddress, number: int) -> None:
-        """End the dials of an address where nobody is; what stands already is not so easily given up."""
+        """End the dials of an address where nobody is; what stands already has to give a sign of life."""
         for connection, dial in self._dials.items():
             if number in _NOWHERE and dial.to[:2] == to[:2] and not dial.done.is_set():
                 dial.reason = os.strerror(number)
                 dial.done.set()
                 self._reactor.yield_soon()
                 self.engine.close(connection, 0, trio.current_time())
+        if number == errno.ECONNREFUSED:
+            for connected in self._connections.values():
+                if connected.get_remote_address() == to[:2]:
+                    connected.doubt()
 
     # -- what the engine tells ------------------------------------------------------------------------------------
 

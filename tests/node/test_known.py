@@ -53,7 +53,9 @@ def test_comments_and_empty_lines_stay(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["nonsense", f"{LABEL} nobody", f"{'x' * 32} {Identity.ephemeral().peer_id}"]
+    "line",
+    ["nonsense", f"{LABEL} nobody", f"{'x' * 32} {Identity.ephemeral().peer_id}"],
+    ids=["one word", "no peer", "no label"],
 )
 def test_a_line_that_makes_no_sense_is_named(path: Path, line: str) -> None:
     path.parent.mkdir()

@@ -17,7 +17,9 @@ def test_what_people_think_of_is_weak(tunnel_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "tunnel_id", [new_id(), new_id(5), "9f8c3f3a1d5be07c42ad", "the moon ate 3 green bicycles!"]
+    "tunnel_id",
+    [new_id(), new_id(5), "9f8c3f3a1d5be07c42ad", "the moon ate 3 green bicycles!"],
+    ids=["six words", "five words", "hexadecimal", "a sentence"],
 )
 def test_what_nobody_thinks_of_is_strong(tunnel_id: str) -> None:
     assert weakness(tunnel_id) is None

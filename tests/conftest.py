@@ -1,13 +1,19 @@
 """What every test shares: a skipped test is said aloud at the end, with its reason, and a busy machine is not a bug."""
 
+import fcntl
 import signal
 from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+# Files that nobody writes, to be locked.
+DOOR, ROOM = Path(__file__), Path(__file__).with_name("__init__.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,3 +41,16 @@ def pytest_configure() -> None:
     for number, wanted in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, wanted)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Have a test that is marked `alone`, since it measures, wait until others have ended, and others wait for it.
+
+    Files are run side by side by pytest-xdist: most tests wait most of the time.
+    """
+    with DOOR.open() as door, ROOM.open() as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # who waits here for an empty room lets nobody else in
+        fcntl.flock(room, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        return (yield)

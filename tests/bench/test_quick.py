@@ -8,6 +8,7 @@ from tests.interop.build import GO
 from tests.tools import lack
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)  # the Go peer may have to be built first
 def test_pt_keeps_ahead_of_the_go_peer() -> None:
     """Throughput, processor time and echo are within generous margins of the Go peer's, in one run."""

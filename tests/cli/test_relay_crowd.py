@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
+import pytest
 import trio
 
 from peertunnel.host import Host, open_host
@@ -24,6 +25,8 @@ TURNS = 5
 MOST = 1.0  # seconds for 95 of 100 echoes on a busy machine; behind a flood that takes no turns they take for ever
 FLOODED = 32 * 1024 * 1024  # bytes that have passed before anything is measured
 ID = "an id that everybody knows"
+
+pytestmark = pytest.mark.alone
 
 
 @contextmanager

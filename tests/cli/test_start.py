@@ -13,6 +13,8 @@ from tests.tools import PT
 
 TRIES = 5  # of which the best one counts: the machine may be busy with something else
 
+pytestmark = pytest.mark.alone
+
 
 def test_a_local_port_is_open_soon(tmp_path: Path) -> None:
     took = []

@@ -28,6 +28,8 @@ SEARCHES = 20
 PATIENCE = 60.0  # seconds, for a search or for a record to be spread, before a test gives up
 WELL, ILL = 3.0, 6.0  # seconds wanted of 95 % of the searches
 HOSTILE = 10
+
+pytestmark = pytest.mark.alone
 SILENT = 0.3  # of the nodes
 
 

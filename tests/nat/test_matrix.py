@@ -38,6 +38,7 @@ async def test_a_byte_flows_and_directly_where_theory_allows_it(provider: Kind) 
     await _row(OURS, Nat(provider, delay_ms=DELAY_MS), consumers, direct)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("nat", "seconds", "consumers"),
     [

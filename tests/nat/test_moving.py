@@ -25,6 +25,8 @@ TRANSFER_SECONDS = 60.0
 CHUNK = 16384  # bytes
 QUIC = Pt(("quic",))
 
+pytestmark = pytest.mark.alone
+
 Move = Callable[[Crossing], None]  # of which the commands take their time
 
 

@@ -17,18 +17,16 @@ import trio
 from peertunnel.boundary import contained, note_failure
 from peertunnel.errors import AnotherKey, NotFound, Refused, StoreError
 from peertunnel.events import Emit
-from peertunnel.node import GO_TUNNEL, TUNNEL, Node
+from peertunnel.node import DIAL_TIMEOUT, GO_TUNNEL, TUNNEL, Node
 from peertunnel.paths import Paths
 from peertunnel.protocols.service import Service
 from peertunnel.protocols.yamux import MAX_STREAMS
 from peertunnel.streams import Unavailable
 from peertunnel.throttle import Throttle
-from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.connection import MuxedConnection
-from peertunnel.transport.identify import identified, request
+from peertunnel.transport.identify import request
 
 DIRECT_PAUSES = (0.0, 60.0, 300.0, 900.0)  # seconds before a provider's direct addresses are tried again
-DIAL_TIMEOUT = 5.0  # seconds for one try
 RENEWAL = 20.0  # seconds before the end of a circuit at which the next one is opened
 SILENCE = 2.0  # seconds for the provider to answer a ping: a round trip and two retransmissions
 CHECK_INTERVAL = 1.0  # seconds from a check to the next
@@ -149,13 +147,8 @@ class Keeper:
             best = paths.best
             if best is None or best.way.kind != "relayed" or not self._node.may_go_directly:
                 continue
-            await contained(self._dial_directly, best)
-
-    async def _dial_directly(self, circuit: MuxedConnection) -> None:
-        told = (await identified(circuit)).addresses
-        direct = [address for address in told if relay_of(address) is None]
-        with suppress(NotFound):  # a hole may be punched, or the relay has to do
-            await self._node.host.dial(str(circuit.peer_id), direct, DIAL_TIMEOUT)  # _join hears of it
+            # _join hears of what comes of it; where nothing does, a hole may be punched, or the relay has to do.
+            await contained(self._node.dial_directly, best)
 
     async def _renew(self, paths: Paths) -> None:
         """Have another circuit ready before a relay cuts the one in use, until cancelled."""

@@ -29,11 +29,13 @@ from peertunnel.reach import Reach
 from peertunnel.transport.addresses import is_public
 from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.identify import identified
 
 GO_TUNNEL = (
     "/peertunnel/1.0.0"  # the same under the name that the Go PeerTunnel uses: for public services only
 )
 TUNNEL = "/portkey/tunnel/1.0.0"  # raw bytes, a stream per connection: what PortKey speaks too
+DIAL_TIMEOUT = 5.0  # seconds for one try to reach a peer that we are connected to in another way
 MAX_WARNED = 64  # peers with another key that the user is told of
 ANY_PORT = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 
@@ -129,6 +131,19 @@ class Node:
     def may_carry(self, connection: MuxedConnection) -> bool:
         """Return whether tunnels may use a connection."""
         return self._ways == "any" or (connection.way.kind == "relayed") == (self._ways == "relayed")
+
+    async def dial_directly(self, connection: MuxedConnection, over: str = "") -> MuxedConnection | None:
+        """Dial the peer at the other end where it says that it is, without a relay; None where nobody answers.
+
+        Args:
+            over: what the addresses have to contain, such as "/tcp/".
+        """
+        told = (await identified(connection)).addresses
+        direct = [address for address in told if relay_of(address) is None and over in address]
+        try:
+            return await self.host.dial(str(connection.peer_id), direct, DIAL_TIMEOUT)
+        except NotFound:
+            return None
 
     def introduce(self, service: Service) -> None:
         """Show the relays that the user has named, here or in a link, that we know a service's secret."""

@@ -10,14 +10,11 @@ from dataclasses import dataclass
 import trio
 
 from peertunnel.boundary import contained
-from peertunnel.errors import NotFound
 from peertunnel.events import Emit, Warned
 from peertunnel.node import Node
 from peertunnel.paths import Paths
 from peertunnel.transport import perf
-from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.connection import MuxedConnection
-from peertunnel.transport.identify import identified
 
 LOOK = 1.0  # seconds between looks at what a connection carries
 LOOKS = 3  # of them at which a transfer has to be slow
@@ -26,7 +23,7 @@ SLOW = 2 * 1024 * 1024  # bytes a second; who gets more has little to complain o
 FASTER = 2.0  # times what QUIC carries; TCP begins slowly, and shares the line with what goes over QUIC
 PROBE = 3.0  # seconds for one measurement, of 1 MiB at the most
 PAUSE = 3600.0  # seconds until slow transfers are looked into again: each time costs 2 MiB
-CALL = 5.0  # seconds to be reached over TCP, and to prove ourselves there
+PROOF = 5.0  # seconds to prove ourselves over TCP
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +91,17 @@ class Throttle:
             if more is None or suspicion.rate + more >= SLOW:
                 return
             wanted = FASTER * (suspicion.rate + more)
-        if (tcp := await self._call(suspicion.connection)) is None:
+        if (tcp := await self._node.dial_directly(suspicion.connection, "/tcp/")) is None:
             return
         paths.trial = tcp
         try:
-            with trio.move_on_after(CALL):
+            with trio.move_on_after(PROOF):
                 while tcp not in paths:
                     await paths.changed.wait()
             if self.is_known or (await suspicion.measure(tcp) or 0.0) >= wanted:
                 self._prefer(paths, tcp)
         finally:
             paths.trial = None
-
-    async def _call(self, quic: MuxedConnection) -> MuxedConnection | None:
-        told = (await identified(quic)).addresses
-        places = [place for place in told if relay_of(place) is None and "/tcp/" in place]
-        try:
-            return await self._node.host.dial(str(quic.peer_id), places, CALL)
-        except NotFound:
-            return None
 
     def _prefer(self, paths: Paths, tcp: MuxedConnection) -> None:
         paths.prefer(tcp)

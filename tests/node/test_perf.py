@@ -8,24 +8,13 @@ import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
 
 from peertunnel.config import Transports
-from peertunnel.host import Host, open_host
-from peertunnel.identity import Identity
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.perf import MAX_SIZE, PROTOCOL, Perf, measure
 from peertunnel.transport.stream import MuxedStream
-from tests.node.pair import LOOPBACK, PATIENCE, until
+from tests.node.hosts import hosts
+from tests.node.pair import PATIENCE, until
 
 KINDS: tuple[Transports, ...] = ("tcp", "quic")
-
-
-@asynccontextmanager
-async def connected(kind: Transports = "tcp") -> AsyncIterator[tuple[Host, MuxedConnection]]:
-    """Connect to a host that does not take part yet."""
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK, kind) as server,
-        open_host(Identity.ephemeral(), (), kind) as client,
-    ):
-        yield server, await client.dial(server.peer_id, server.addresses, PATIENCE)
 
 
 @asynccontextmanager
@@ -33,7 +22,7 @@ async def measured(
     kind: Transports = "tcp", admits: Callable[[MuxedConnection], bool] = lambda connection: True
 ) -> AsyncIterator[MuxedConnection]:
     """Connect to a host that takes part."""
-    async with connected(kind) as (server, connection):
+    async with hosts(kind) as (server, _, connection):
         server.serve(PROTOCOL, Perf(admits, server.nursery).accept)
         yield connection
 
@@ -98,18 +87,18 @@ async def test_one_at_a_time() -> None:
 
 
 async def test_who_does_not_speak_it_is_not_measured() -> None:
-    async with connected() as (_, connection):
+    async with hosts("tcp") as (_, _, connection):
         assert await measure(connection, sent=0, received=1, within=PATIENCE) is None
 
 
 async def test_where_nothing_comes_back_in_time_it_is_no_more_than_what_was_sent() -> None:
-    async with connected() as (server, connection):
+    async with hosts("tcp") as (server, _, connection):
         server.serve(PROTOCOL, lambda stream: None)
         assert await measure(connection, sent=1000, received=1000, within=0.1) == 1000 / 0.1
         await until(lambda: not connection.has_streams)
 
 
 async def test_less_than_was_asked_for_says_nothing() -> None:
-    async with connected() as (server, connection):
+    async with hosts("tcp") as (server, _, connection):
         server.serve(PROTOCOL, MuxedStream.finish)
         assert await measure(connection, sent=0, received=1, within=PATIENCE) is None

@@ -25,8 +25,8 @@ from peertunnel.protocols.multistream import Initiator
 from peertunnel.streams import End
 from peertunnel.transport import quic
 from peertunnel.transport.stream import MuxedStream
+from tests.node.hosts import PROTOCOL, hosts, streams
 from tests.node.pair import LOOPBACK, PATIENCE, until
-from tests.node.quic_hosts import PROTOCOL, hosts, streams
 from tests.tools import lack
 
 if (reason := quic.why_not()) is not None:

@@ -8,8 +8,8 @@ from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.protocols.yamux.window import MESSAGES
 from peertunnel.transport import quic
 from peertunnel.transport.stream import MuxedStream
+from tests.node.hosts import PROTOCOL, hosts, streams
 from tests.node.pair import PATIENCE, until
-from tests.node.quic_hosts import PROTOCOL, hosts, streams
 from tests.tools import lack
 
 if (reason := quic.why_not()) is not None:

@@ -11,8 +11,8 @@ from peertunnel.transport import quic
 from peertunnel.transport.reactor import READ
 from peertunnel.transport.stream import MuxedStream
 from tests.clock import soon
+from tests.node.hosts import hosts, streams
 from tests.node.pair import PATIENCE, until
-from tests.node.quic_hosts import hosts, streams
 from tests.tools import lack
 
 if (reason := quic.why_not()) is not None:

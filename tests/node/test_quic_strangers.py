@@ -13,8 +13,8 @@ from peertunnel.host import open_host
 from peertunnel.identity import Identity
 from peertunnel.streams import Unavailable
 from peertunnel.transport import quic
+from tests.node.hosts import hosts
 from tests.node.pair import PATIENCE, until
-from tests.node.quic_hosts import hosts
 from tests.tools import lack
 
 if (reason := quic.why_not()) is not None:

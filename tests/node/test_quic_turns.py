@@ -6,8 +6,8 @@ from peertunnel.streams import End
 from peertunnel.transport import quic
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
+from tests.node.hosts import PROTOCOL, hosts
 from tests.node.pair import until
-from tests.node.quic_hosts import PROTOCOL, hosts
 from tests.tools import lack
 
 if (reason := quic.why_not()) is not None:

@@ -1,10 +1,11 @@
-"""Two hosts that speak QUIC, on this machine."""
+"""Two hosts on this machine, that speak QUIC unless they are asked not to."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
 
+from peertunnel.config import Transports
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.transport.connection import MuxedConnection
@@ -15,11 +16,11 @@ PROTOCOL = "/test/1.0.0"
 
 
 @asynccontextmanager
-async def hosts() -> AsyncIterator[tuple[Host, Host, MuxedConnection]]:
+async def hosts(kind: Transports = "quic") -> AsyncIterator[tuple[Host, Host, MuxedConnection]]:
     """Yield a server, a client and the client's connection to it."""
     async with (
-        open_host(Identity.ephemeral(), LOOPBACK, "quic") as server,
-        open_host(Identity.ephemeral(), (), "quic") as client,
+        open_host(Identity.ephemeral(), LOOPBACK, kind) as server,
+        open_host(Identity.ephemeral(), (), kind) as client,
     ):
         yield server, client, await client.dial(server.peer_id, server.addresses, PATIENCE)
 

@@ -53,4 +53,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         fcntl.flock(door, fcntl.LOCK_EX)  # who waits here for an empty room lets nobody else in
         fcntl.flock(room, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
         fcntl.flock(door, fcntl.LOCK_UN)
-        return (yield)
+        try:
+            return (yield)
+        finally:
+            # To close it would not do: processes that were forked meanwhile have it open, too.
+            fcntl.flock(room, fcntl.LOCK_UN)

@@ -12,6 +12,10 @@ import time
 from pathlib import Path
 import pytest
 
+def test_begins_when_others_are_at_work():
+    while not Path("forked").exists():
+        time.sleep(0.01)
+
 @pytest.mark.alone
 def test_measures():
     for _ in range(50):
@@ -19,9 +23,21 @@ def test_measures():
         time.sleep(0.01)
 """
 WORKS = """
+import os
+import signal
 import time
 from pathlib import Path
 import pytest
+
+@pytest.fixture(scope="module", autouse=True)
+def forked():
+    pid = os.fork()
+    if not pid:
+        signal.pause()
+    Path("forked").touch()
+    yield
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 @pytest.mark.parametrize("number", range(50))
 def test_works(number):
@@ -40,4 +56,4 @@ def test_who_measures_is_alone(tmp_path: Path) -> None:
         (tmp_path / f"test_measures_{number}.py").write_text(MEASURES)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-n", "3", "--dist", "loadfile"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
-    assert "52 passed" in done.stdout, done.stdout
+    assert "54 passed" in done.stdout, done.stdout

@@ -33,7 +33,7 @@ SEND_WINDOW = 16 * 1024 * 1024  # bytes of ours that the engine holds for one pe
 CEILING = 512 * 1024
 BATCH = 256 * 1024  # bytes that are handed to the engine at a time
 HELD = 256 * 1024  # bytes of a stream that are read ahead of whoever takes them
-REFUSED = 2.0  # seconds for a sign of life, once the system was told that the peer's port is closed; as keeper.SILENCE
+REFUSED = 6.0  # seconds for a sign of life from a port that is said to be closed; idle peers give one every 5 s at the least
 
 
 class QuicConnection(MuxedConnection):
@@ -123,7 +123,7 @@ class QuicConnection(MuxedConnection):
         self._end(reason or "closed by us")
 
     def doubt(self) -> None:
-        """Close the connection unless the peer still answers: anybody may say that its port is closed (ICMP)."""
+        """Close the connection unless the peer speaks: a router that forgot it says, too, that its port is closed (ICMP)."""
         if self._nursery is not None and not self._is_doubted:
             self._is_doubted = True
             self._nursery.start_soon(self._check)

@@ -13,14 +13,15 @@ import trio
 
 from peertunnel.transport.quic import why_not
 from tests.clock import Clock
-from tests.nat.crossing import Crossing, Trio, consuming, open_lab, serving
-from tests.nat.lab.kinds import Nat
+from tests.nat.crossing import Crossing, Serve, Trio, consuming, open_lab, serving
+from tests.nat.lab.kinds import Nat, Unsolicited
 from tests.nat.lab.machines import Router
 from tests.nat.makes import PORT, Pt
 from tests.tools import lack
 
 MIB = 1024 * 1024
 STALL_SECONDS = 1.0
+IDLE_SECONDS = 1.0  # after which a consumer no longer asks where the next data is
 TRANSFER_SECONDS = 60.0
 CHUNK = 16384  # bytes
 QUIC = Pt(("quic",))
@@ -105,11 +106,17 @@ def rebound(opened: Crossing) -> None:
     """The router forgets its mappings and makes others: the provider sees another port."""
     router = opened.site.lab.router("consumer")
     before = _ports(router)
-    router.load(kind="symmetric")
-    router.flush()
+    forgotten(opened)
     while not (after := _ports(router)):
         pass  # each look takes a process
     assert before and not before & after
+
+
+def forgotten(opened: Crossing) -> None:
+    """The router forgets its mappings, and will make others."""
+    router = opened.site.lab.router("consumer")
+    router.load(kind="symmetric")
+    router.flush()
 
 
 def _ports(router: Router) -> set[str]:
@@ -138,14 +145,14 @@ def _prefer_other(opened: Crossing) -> None:
 
 
 @asynccontextmanager
-async def _tunnel(folder: Path, transfer: Transfer) -> AsyncIterator[Crossing]:
+async def _tunnel(folder: Path, serve: Serve, unsolicited: Unsolicited = "drop") -> AsyncIterator[Crossing]:
     """Run a public provider, and a consumer behind a router; it knows another network, which it does not use yet."""
-    nats = {"provider": Nat("none"), "consumer": Nat("cone"), "other": Nat("cone")}
+    nats = {"provider": Nat("none"), "consumer": Nat("cone", unsolicited=unsolicited), "other": Nat("cone")}
     async with open_lab(nats) as lab:
         machine = lab.host("consumer")
         lab.router("other").join(machine, "wlan0")
         async with (
-            serving(lab, Trio(QUIC, QUIC, QUIC), folder, serve=transfer.serve) as site,
+            serving(lab, Trio(QUIC, QUIC, QUIC), folder, serve=serve) as site,
             consuming(site, machine) as opened,
         ):
             yield opened
@@ -154,7 +161,7 @@ async def _tunnel(folder: Path, transfer: Transfer) -> AsyncIterator[Crossing]:
 async def transferred(move: Move, way: Way, folder: Path) -> Transfer:
     """Transfer a file, with a move on the way."""
     transfer = Transfer(way)
-    async with _tunnel(folder, transfer) as opened:
+    async with _tunnel(folder, transfer.serve) as opened:
         with trio.fail_after(TRANSFER_SECONDS):
             async with await opened.connect() as stream, trio.open_nursery() as timing:
                 timing.start_soon(transfer.clock.run)
@@ -176,3 +183,25 @@ async def test_a_transfer_goes_on_when_its_consumer(move: Move, way: Way, tmp_pa
     transfer = await transferred(move, way, tmp_path)
     assert transfer.is_whole
     assert transfer.stall <= STALL_SECONDS
+
+
+async def test_a_router_that_refuses_for_a_consumer_ends_nothing(tmp_path: Path) -> None:
+    """What the provider sends to where an idle consumer was is refused, until the consumer speaks from where it is now."""
+    if (reason := why_not()) is not None:
+        lack(f"no QUIC: {reason}")
+    moved = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.send_all(await stream.receive_some(1))
+        await moved.wait()
+        await stream.send_all(b"!")
+
+    async with _tunnel(tmp_path, serve, unsolicited="reject") as opened:
+        with trio.fail_after(TRANSFER_SECONDS):
+            async with await opened.connect() as stream:
+                await stream.send_all(b"?")
+                assert await stream.receive_some(1) == b"?"
+                await trio.sleep(IDLE_SECONDS)
+                await trio.to_thread.run_sync(forgotten, opened)
+                moved.set()
+                assert await stream.receive_some(1) == b"!"

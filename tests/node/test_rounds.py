@@ -122,15 +122,13 @@ def circuit() -> Any:
     return stub(peer_id="peer", way=stub(kind="relayed"), get_transport_addresses=lambda: [STRANGER])
 
 
-async def test_direct_addresses_are_tried_again(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keeper, "identified", identified := Failing())
-    here = stub(may_go_directly=True, host=stub(network_changed=trio.Event()))
+async def test_direct_addresses_are_tried_again(autojump_clock: MockClock) -> None:
+    dial = Failing()
+    here = stub(may_go_directly=True, host=stub(network_changed=trio.Event()), dial_directly=dial)
     began = trio.current_time()
     with trio.move_on_after(sum(keeper.DIRECT_PAUSES) + 1):
         await Keeper(here, SERVICE, Log())._try_directly(stub(best=circuit()))
-    assert [when - began for when in identified.called] == [0, 60, 360, 1260]
+    assert [when - began for when in dial.called] == [0, 60, 360, 1260]
 
 
 async def test_a_circuit_is_renewed_after_growing_pauses(

@@ -43,6 +43,26 @@ def pytest_configure() -> None:
             signal.signal(number, wanted)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have a skipped test keep its reason where a nursery has wrapped it, and pytest-trio has skipped it anew."""
+    report = yield
+    reason = _reason(call.excinfo.value) if report.skipped and call.excinfo else ""
+    if reason and isinstance(report.longrepr, tuple):
+        report.longrepr = (*report.longrepr[:2], f"Skipped: {reason}")
+    return report
+
+
+def _reason(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, pytest.skip.Exception) and error.msg:
+            return error.msg
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__context__
+    return ""
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Have a test that is marked `alone`, since it measures, wait until others have ended, and others wait for it.

@@ -23,6 +23,7 @@ import pytest
 
 from peertunnel import __version__
 from peertunnel.cli.main import cli
+from tests.tools import need
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -150,6 +151,7 @@ class Session:
 
 @pytest.fixture
 def session(demo: str, user: dict[str, str], tmp_path: Path) -> Iterator[Session]:
+    need("curl")
     opened = Session(tmp_path, user)
     yield opened
     assert set(opened.interrupt()) == {130}

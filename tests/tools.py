@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from typing import NoReturn
 
 import pytest
+
+from peertunnel.transport import quic
 
 PT = (sys.executable, "-P", "-m", "peertunnel")  # -P: the one that is installed, not the folder we stand in
 SYSTEM_FOLDERS = "/usr/sbin:/sbin"  # where servers lie that no user has on the path
@@ -17,6 +20,21 @@ def need(tool: str, *folders: str) -> str:
     if found := shutil.which(tool, path=path):
         return found
     lack(f"{tool} is not installed")
+
+
+def need_quic() -> None:
+    """Make sure that peertunnel was built with its QUIC engine."""
+    if (reason := quic.why_not()) is not None:
+        lack(f"no QUIC: {reason}")
+
+
+def need_namespaces() -> None:
+    """Make sure that a user without rights gets network namespaces: some systems refuse them."""
+    done = subprocess.run(
+        [need("unshare"), "--user", "--net", "true"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        lack(f"no namespaces for users: {done.stderr.strip()}")
 
 
 def lack(reason: str) -> NoReturn:

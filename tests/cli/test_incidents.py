@@ -14,7 +14,7 @@ from peertunnel.identity import Identity
 from peertunnel.node import NodeOptions, open_node
 from tests.cli.commands import LOCALLY, SECONDS, Started, environment
 from tests.cli.servers import connect, echo_server
-from tests.tools import PT, need
+from tests.tools import PT, need_namespaces
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/errors.md").read_text().partition("## While it runs")[2]
 ROWS = re.findall(r"^\| (.+?) \| (.+?) \| (.*?) ?\| (\d+) \|$", DOCUMENT, re.MULTILINE)
@@ -108,8 +108,9 @@ async def test_the_peer_has_nothing_to_offer(tmp_path: Path) -> None:
 
 
 def test_no_network_at_all(tmp_path: Path) -> None:
+    need_namespaces()
     with Started(
-        tmp_path, "ping", "9f8c3f3a1d5be07c42ad", "--wait", "0.2", prefix=[need("unshare"), "--user", "--net"]
+        tmp_path, "ping", "9f8c3f3a1d5be07c42ad", "--wait", "0.2", prefix=["unshare", "--user", "--net"]
     ) as ping:
         assert ping.process.wait(SECONDS) == row("`ping`, `--stdio`: no network")[2]
         assert ping.errors == re.sub(r"\\(.)", r"\1", told("`ping`, `--stdio`: no network"))

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from peertunnel.transport.quic import why_not
 from tests.clock import Clock
 from tests.nat.crossing import Crossing, Serve, Trio, consuming, open_lab, serving
 from tests.nat.lab.kinds import Nat, Unsolicited
 from tests.nat.lab.machines import Router
 from tests.nat.makes import PORT, Pt
-from tests.tools import lack
+from tests.tools import need_quic
 
 MIB = 1024 * 1024
 STALL_SECONDS = 1.0
@@ -178,8 +177,7 @@ async def transferred(move: Move, way: Way, folder: Path) -> Transfer:
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("move", [rebound, unplugged, roamed])
 async def test_a_transfer_goes_on_when_its_consumer(move: Move, way: Way, tmp_path: Path) -> None:
-    if (reason := why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    need_quic()
     transfer = await transferred(move, way, tmp_path)
     assert transfer.is_whole
     assert transfer.stall <= STALL_SECONDS
@@ -187,8 +185,7 @@ async def test_a_transfer_goes_on_when_its_consumer(move: Move, way: Way, tmp_pa
 
 async def test_a_router_that_refuses_for_a_consumer_ends_nothing(tmp_path: Path) -> None:
     """What the provider sends to where an idle consumer was is refused, until the consumer speaks from where it is now."""
-    if (reason := why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    need_quic()
     moved = trio.Event()
 
     async def serve(stream: trio.SocketStream) -> None:

@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from peertunnel.transport.quic import why_not
 from tests.nat.crossing import Trio, crossing
 from tests.nat.lab.kinds import KINDS, Kind, Nat
 from tests.nat.makes import Go, Make, Pt, Rust
 from tests.nat.matrix import Cell, measure_row
-from tests.tools import lack
+from tests.tools import need_quic
 
 DELAY_MS = 10.0
 PATIENCE_SECONDS = 20.0  # five for DCUtR, and so much as chance takes
@@ -24,8 +23,7 @@ BOTH = ("quic", "tcp")
 
 @pytest.fixture(autouse=True)
 def quic() -> None:
-    if (reason := why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    need_quic()
 
 
 async def _row(

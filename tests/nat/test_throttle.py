@@ -7,12 +7,11 @@ from pathlib import Path
 
 import trio
 
-from peertunnel.transport.quic import why_not
 from tests.nat.crossing import Crossing, Trio, consuming, open_lab, serving
 from tests.nat.lab.kinds import Nat
 from tests.nat.makes import Pt
 from tests.nat.together import Case, together
-from tests.tools import lack
+from tests.tools import need_quic
 
 MIB = 1024 * 1024
 BOTH = Pt(("quic", "tcp"))
@@ -89,8 +88,7 @@ async def _stays(folder: Path) -> None:
 
 
 async def test_new_tunnels_leave_udp_where_it_alone_is_slow(tmp_path: Path) -> None:
-    if (reason := why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    need_quic()
     cases: dict[str, Case] = {
         "slowed down, down": partial(_leaves, b"<", tmp_path / "down"),
         "slowed down, up": partial(_leaves, b">", tmp_path / "up"),

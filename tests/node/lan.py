@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from tests.interop.peers import Running, running
-from tests.tools import need
+from tests.tools import need, need_namespaces
 
 PROCESS = Path(__file__).with_name("mdns_process.py")
 
@@ -93,6 +93,8 @@ async def open_machine(neighbour: Machine | None = None) -> AsyncIterator[Machin
     """Run a machine until the block ends; cables join it to its neighbour."""
     for tool in ("ip", "nsenter", "unshare"):
         need(tool)
+    if os.geteuid() != 0:
+        need_namespaces()
     enter = neighbour.command() if neighbour else []
     become_root = [] if os.geteuid() == 0 or neighbour else ["--map-root-user"]
     holder = await trio.lowlevel.open_process(

@@ -10,12 +10,11 @@ import trio
 
 from peertunnel.config import Transports
 from peertunnel.protocols.yamux import MEMORY_CAP
-from peertunnel.transport import quic
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.yamux import YamuxConnection
 from tests.node.crowd import AT_ONCE, crowd
 from tests.node.pair import PATIENCE, until
-from tests.tools import lack
+from tests.tools import need_quic
 
 transports = pytest.mark.parametrize("transport", ["tcp", "quic"], indirect=True)
 MIB = 1024 * 1024
@@ -42,8 +41,8 @@ def random(request: pytest.FixtureRequest) -> Random:
 def transport(request: pytest.FixtureRequest) -> Transports:
     """TCP, or QUIC where it was built."""
     wanted: Transports = request.param
-    if wanted == "quic" and (reason := quic.why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    if wanted == "quic":
+        need_quic()
     return wanted
 
 

@@ -13,6 +13,7 @@ from peertunnel.transport.perf import MAX_SIZE, PROTOCOL, Perf, measure
 from peertunnel.transport.stream import MuxedStream
 from tests.node.hosts import hosts
 from tests.node.pair import PATIENCE, until
+from tests.tools import need_quic
 
 KINDS: tuple[Transports, ...] = ("tcp", "quic")
 
@@ -22,6 +23,8 @@ async def measured(
     kind: Transports = "tcp", admits: Callable[[MuxedConnection], bool] = lambda connection: True
 ) -> AsyncIterator[MuxedConnection]:
     """Connect to a host that takes part."""
+    if kind == "quic":
+        need_quic()
     async with hosts(kind) as (server, _, connection):
         server.serve(PROTOCOL, Perf(admits, server.nursery).accept)
         yield connection

@@ -12,6 +12,7 @@ from tests.interop.exchanges import read_until_reset
 from tests.interop.peers import Running
 from tests.interop.tunnels import Tunnel, abort, tunnel
 from tests.nat.together import Case, Ends, meanwhile
+from tests.tools import need_quic
 from tests.traffic.processes import consumer, provider
 from tests.traffic.streams import MIB, expect, noise, receive_exactly, send, send_until_reset
 
@@ -154,6 +155,8 @@ async def test_an_abort_after_the_own_end_was_sent_still_arrives(tmp_path: Path)
 
 @pytest.mark.parametrize("transport", ["tcp", "quic"])
 def test_a_killed_process_is_a_reset_at_both_ends(waits: Ends, transport: str) -> None:
+    if transport == "quic":
+        need_quic()
     for victim in VICTIMS:
         waits[f"{victim} killed, {transport}"].result()
 

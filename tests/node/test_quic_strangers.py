@@ -129,9 +129,27 @@ async def test_a_peer_that_is_said_to_be_gone_and_answers_stays() -> None:
     """Anybody may send an ICMP message; tests/traffic/test_faults.py has peers that are gone."""
     async with hosts() as (_, _, connection):
         assert isinstance(connection, QuicConnection)
-        for _ in range(2):
-            connection._endpoint._give_up(connection.get_remote_address(), errno.ECONNREFUSED)
-            assert connection._is_doubted
-            with trio.fail_after(PATIENCE):
-                await until(lambda: not connection._is_doubted)
+        connection._endpoint._give_up(connection.get_remote_address(), errno.ECONNREFUSED)
+        assert connection._is_doubted
+        with trio.fail_after(PATIENCE):
+            await until(lambda: not connection._is_doubted)
         assert not connection.is_closed
+
+
+async def test_nobody_can_keep_us_busy_with_ports_that_are_said_to_be_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked = 0
+
+    def look(_: object) -> tuple[str, int]:
+        nonlocal looked
+        looked += 1
+        return ("192.0.2.1", 1)
+
+    async with hosts() as (_, _, connection):
+        assert isinstance(connection, QuicConnection)
+        monkeypatch.setattr(QuicConnection, "get_remote_address", look)
+        monkeypatch.setattr(connection._endpoint, "_now", lambda: 1000.0)
+        for _ in range(1000):
+            connection._endpoint._give_up(("192.0.2.2", 2), errno.ECONNREFUSED)
+        assert looked == 1

@@ -19,9 +19,7 @@ from tests.traffic.streams import MIB, expect, noise, receive_exactly, send, sen
 STALL = 8.0  # seconds without a read
 FREEZE = 3.0  # seconds in which a process stands still, and is not given up
 NOTICE_SECONDS = 15.0  # for a peer that is silent to be noticed
-NOTICE_GONE_SECONDS = (
-    9.0  # the same where the system tells that nobody is there; over QUIC silence alone takes 10
-)
+NOTICE_GONE_SECONDS = 9.0  # the same where the system tells that nobody is there; silence alone takes 10
 BULK = 64 * MIB
 FLOWING = 8 * MIB  # bytes after which a transfer is in full flow
 PATIENCE = 30.0  # seconds for what must happen, on a busy machine

@@ -29,6 +29,7 @@ from peertunnel.transport.way import DIRECT, Way
 BATCHES = 16  # sends and receives of up to 64 KiB before others get their turn
 FEW_BATCHES = 2  # the same while messages are expected, which stand behind all of them
 HUSH = 0.2  # seconds without data amid a transfer; once or twice that, and its receiver speaks up
+REFUSAL_PAUSE = 0.1  # seconds between looks at whose port is said to be closed: anybody may say so
 _LATE = 0.5  # seconds behind time, after which it is not the peer who was silent
 _REFUSED = 0x12A  # the code of a close for a wrong certificate: QUIC's for TLS' alert bad_certificate
 _NOWHERE = (
@@ -96,6 +97,7 @@ class Endpoint:
         self._timer = trio.CancelScope()
         self._heard: set[int] = set()  # connections of ours by which data has come of late
         self._hears = trio.Event()
+        self._refused_at = -math.inf
         self._is_working = self._is_flushing = False
 
     async def run(self) -> None:
@@ -265,7 +267,8 @@ class Endpoint:
                 dial.done.set()
                 self._reactor.yield_soon()
                 self.engine.close(connection, 0, trio.current_time())
-        if number == errno.ECONNREFUSED:
+        if number == errno.ECONNREFUSED and self._now() > self._refused_at + REFUSAL_PAUSE:
+            self._refused_at = self._now()
             for connected in self._connections.values():
                 if connected.get_remote_address() == to[:2]:
                     connected.doubt()

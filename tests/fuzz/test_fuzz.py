@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peertunnel.transport.quic import why_not
-from tests.tools import lack
+from tests.tools import need_quic
 
 from .__main__ import main
 from .inputs import SCRIPT, inputs
@@ -34,8 +33,8 @@ SECONDS = (
 @pytest.fixture(autouse=True)
 def engine(name: str) -> None:
     """Without the engine there is nothing to fuzz."""
-    if name == "quic" and (reason := why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    if name == "quic":
+        need_quic()
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -11,7 +11,6 @@ from random import Random
 import pytest
 import trio
 
-from peertunnel.transport import quic
 from tests.clock import soon
 from tests.interop.exchanges import (
     CHUNK,
@@ -33,7 +32,7 @@ from tests.interop.tunnels import (
     tunnel,
 )
 from tests.nat.together import Case, Ends, meanwhile, together
-from tests.tools import lack
+from tests.tools import need_quic
 
 QUIC = ("--transport", "quic")
 STALL = 8.0  # seconds without a read
@@ -45,8 +44,7 @@ ANOTHER_PEER = "12D3KooWNvSZnPi3RrhrTwEY4LuuBeB6K6facKUCJcyWG1aoDd2p"
 @pytest.fixture(scope="module", autouse=True)
 def engine() -> None:
     """Without the engine there is nothing to test."""
-    if (reason := quic.why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    need_quic()
 
 
 @pytest.fixture(params=("gopeer", "rspeer"))

@@ -24,21 +24,19 @@ from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.observed import Observed
 from peertunnel.transport.ports import Pace, Sockets, probe
 from peertunnel.transport.punch import HolePunching
-from peertunnel.transport.quic import why_not
 from peertunnel.transport.quic.udp import UdpSocket
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.way import PUNCHED
 from tests.node.pair import LOOPBACK, PATIENCE, until
 from tests.node.test_punch import End, circuit
-from tests.tools import lack
+from tests.tools import need_quic
 
 HERE, THERE = (Multiaddr(f"/ip4/{ip}/udp/4001/quic-v1").to_bytes() for ip in ("1.1.1.1", "9.9.9.9"))
 
 
 @pytest.fixture(autouse=True)
 def quic() -> None:
-    if (reason := why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    need_quic()
 
 
 @asynccontextmanager

@@ -12,10 +12,10 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
-from peertunnel.transport import quic, swarm
+from peertunnel.transport import swarm
 from peertunnel.transport.connection import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, until
-from tests.tools import lack
+from tests.tools import need_quic
 
 MOST = 16  # connections, of which two are kept free
 PING = "/ipfs/ping/1.0.0"
@@ -49,8 +49,8 @@ class Crowd:
 @asynccontextmanager
 async def crowd(monkeypatch: pytest.MonkeyPatch, limit: str, transport: str = "tcp") -> AsyncIterator[Crowd]:
     """Run a host with one of the limits lowered."""
-    if transport == "quic" and (reason := quic.why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    if transport == "quic":
+        need_quic()
     monkeypatch.setattr(swarm, limit, MOST)
     async with (
         open_host(Identity.ephemeral(), LOOPBACK, "quic" if transport == "quic" else "tcp") as host,

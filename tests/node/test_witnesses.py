@@ -10,15 +10,13 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.circuit import HOP
 from peertunnel.transport import witnesses
-from peertunnel.transport.quic import why_not
 from tests.node.pair import PATIENCE, other_address, until
-from tests.tools import lack
+from tests.tools import need_quic
 
 
 @pytest.fixture(autouse=True)
 def quic() -> None:
-    if (reason := why_not()) is not None:
-        lack(f"no QUIC: {reason}")
+    need_quic()
 
 
 @asynccontextmanager

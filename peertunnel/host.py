@@ -77,10 +77,9 @@ class Host:
         self._visits = Visits(self)
         self._handlers: dict[str, Callable[[MuxedStream], None]] = {}
         self._listening: list[str] = []
-        self._ports: set[int] = set()
         self._sources: list[Callable[[], Iterable[str]]] = []
         self.network_changed = trio.Event()  # replaced each time
-        self.observed = Observed(self._ports.__contains__)
+        self.observed = Observed(lambda: self._listening)
         self.network = Network(Upgrader(identity, self.reactor, self))
         self._transport = transport
         self.quic = None if transport == "tcp" else create_quic(identity, self.reactor, self, self._accept)
@@ -149,8 +148,6 @@ class Host:
         listeners = [Listener(sock, self.network.accept) for sock in sockets]
         self._listening += [str(listener.address) for listener in listeners]
         self._listening += [str(place) for place in quic]
-        self._ports.update(name[1] for name in names)
-        self._ports.update(int(str(place.value_for_protocol("udp"))) for place in quic)
         self.network.tcp.sources = sources_of(names)
         return listeners
 
@@ -212,6 +209,7 @@ class Host:
         answer = await identify.request(connection)
         if is_wanted:
             self.observed.note(connection, answer.observed)
+        if is_wanted or self.observed.misses(connection):
             await self._note_relay(connection, answer)
 
     async def _hear_news(self, stream: MuxedStream) -> None:

@@ -49,5 +49,9 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None:
-        """Close at once."""
+        """Close at once; what was sent still arrives where that can be."""
+        ...
+
+    def abort(self) -> None:
+        """Close at once, with nothing of it left to the system."""
         ...

@@ -263,14 +263,21 @@ class MuxedConnection(ABC):
         return self.round_trip
 
     async def close_unless_it_answers(self, within: float) -> None:
-        """Ping the peer, and close the connection if it is silent for so many seconds."""
-        with trio.move_on_after(within) as patience:
-            try:
-                await self.ping()
-            except Unavailable:
+        """Ping the peer, and end the connection if it is silent for so many seconds, and takes nothing meanwhile."""
+        self._progressed()
+        while not self.is_closed:
+            with trio.move_on_after(within):
+                try:
+                    await self.ping()
+                except Unavailable:
+                    pass
                 return
-        if patience.cancelled_caught:
-            await self.close()
+            if not self._progressed():
+                self._abandon("connection lost: the peer did not answer")
+
+    def _abandon(self, reason: str) -> None:
+        """End the connection to a peer that doesn't hear us."""
+        self._end(reason)
 
     @abstractmethod
     def _send_ping(self) -> None:

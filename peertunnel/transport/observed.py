@@ -6,7 +6,7 @@ punched, and where a NAT that maps by the inner address alone lets everybody in.
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
@@ -23,27 +23,35 @@ class Observed:
     """What living connections' peers have told.
 
     Args:
-        is_listening: whether we listen on a port.
+        listening: gives the multiaddrs that we listen on.
     """
 
-    def __init__(self, is_listening: Callable[[int], bool]) -> None:
-        self._is_listening = is_listening
+    def __init__(self, listening: Callable[[], Iterable[str]]) -> None:
+        self._listening = listening
         self._seen: dict[MuxedConnection, str] = {}  # "" until the peer has answered
 
     def wants(self, connection: MuxedConnection) -> bool:
         """Return whether to ask a peer how it sees us: it can know, and few have told so far."""
         self._forget_dead()
-        remote = connection.get_remote_address()
-        transport = _kind(str(connection.get_transport_addresses()[0]))
-        alike = [seen for seen in self._seen if _kind(str(seen.get_transport_addresses()[0])) == transport]
-        return (
-            len(alike) < MAX_OBSERVERS
-            and connection.way.kind == "direct"
-            and connection.is_initiator
-            and remote is not None
-            and not is_loopback(remote[0])
-            and self._is_listening(connection.local_port)
-        )
+        alike = [seen for seen in self._seen if _kind_of(seen) == _kind_of(connection)]
+        return len(alike) < MAX_OBSERVERS and _is_ours(connection) and self.shows(connection)
+
+    def misses(self, connection: MuxedConnection) -> bool:
+        """Return whether a dial of ours had to leave from another port than the one that we listen on."""
+        return _is_ours(connection) and bool(self._ports(connection)) and not self.shows(connection)
+
+    def shows(self, connection: MuxedConnection) -> bool:
+        """Return whether the peer sees a port that we listen on."""
+        return connection.local_port in self._ports(connection)
+
+    def _ports(self, connection: MuxedConnection) -> set[int]:
+        """Return the ports from which a connection of its kind should have left."""
+        kind, listening = _kind_of(connection), (address.split("/") for address in self._listening())
+        return {
+            int(port)
+            for _, family, ip, layer, port, *_ in listening
+            if (family, layer) == kind and not is_loopback(ip)
+        }
 
     def __contains__(self, connection: MuxedConnection) -> bool:
         """Return whether a connection's peer was asked how it sees us."""
@@ -88,6 +96,17 @@ class Observed:
 
     def _forget_dead(self) -> None:
         self._seen = {connection: seen for connection, seen in self._seen.items() if not connection.is_closed}
+
+
+def _is_ours(connection: MuxedConnection) -> bool:
+    """Return whether we have dialled, and not on this machine."""
+    remote = connection.get_remote_address()
+    is_direct = connection.way.kind == "direct" and connection.is_initiator
+    return is_direct and remote is not None and not is_loopback(remote[0])
+
+
+def _kind_of(connection: MuxedConnection) -> tuple[str, ...]:
+    return _kind(str(connection.get_transport_addresses()[0]))
 
 
 def _kind(address: str) -> tuple[str, ...]:

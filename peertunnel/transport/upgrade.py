@@ -12,6 +12,7 @@ import trio
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from peertunnel import sockets
 from peertunnel.identity import Identity
 from peertunnel.transport import noise_security, tls_security
 from peertunnel.transport.connection import MuxedConnection
@@ -73,10 +74,10 @@ class Upgrader:
             UpgradeError: no agreement in time, or the wrong peer.
         """
         with ExitStack() as undo:
-            undo.callback(sock.close)
+            # Closed in order, a dial would keep its port from the next one; who came may still read our answer.
+            undo.callback(sockets.abort if is_client or way.kind == "punched" else sockets.close, sock)
             try:
                 raw = RawSocket(sock, is_client, way, address)
-                undo.callback(raw.close_now)
                 with trio.fail_after(HANDSHAKE_TIMEOUT):
                     session = await self._secure(raw, None if peer_id is None else str(peer_id))
                 channel = session.channel(self._reactor)

@@ -13,6 +13,7 @@ from termios import TIOCOUTQ
 
 import trio
 
+from peertunnel import sockets
 from peertunnel.protocols.errors import RemoteProtocolError
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
@@ -168,3 +169,8 @@ class SocketChannel(Channel):
         self._stop(ConnectionAbortedError("the connection was closed"))
         self._registration.wait_for(0)  # a tunnel that sent after the peer's end may have asked for it again
         self._sock.close()
+
+    def abort(self) -> None:
+        self._stop(ConnectionAbortedError("the connection was closed"))
+        self._registration.wait_for(0)
+        sockets.end(self._sock, in_order=False)

@@ -1,10 +1,11 @@
 """Witnesses of our ports: a NAT maps the one for TCP and the one for QUIC each by itself, and both must be known.
 
-A relay that speaks both is reached over one of them, and would tell of that one only. So it is called over the other
-one, too. Nothing else uses this connection, which ends with the first.
+A relay is reached over one of them, and would tell of that one only, or of none where the dial had to leave from another
+port than the one that we listen on. So it is called over those that it hasn't seen, too. Nothing else uses these
+connections, which end with the first.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import trio
 from libp2p.peer.id import ID
@@ -24,7 +25,7 @@ MAX_PLACES = 4  # of one relay
 
 
 class Witnesses:
-    """Calls relays over the other transport.
+    """Calls relays from those of our ports that they haven't seen.
 
     Args:
         network: has the transports.
@@ -37,40 +38,40 @@ class Witnesses:
         self._asked: set[ID] = set()
 
     async def keep(self, connection: MuxedConnection, told: Iterable[str]) -> None:
-        """Have a relay see our other port, too, as long as a connection to it lives.
+        """Have a relay see all of our ports, as long as a connection to it lives.
 
         Args:
             connection: to the relay.
             told: its multiaddrs.
         """
-        peer_id = connection.peer_id
-        places = self._places(connection, told)
-        if not places or peer_id in self._asked or len(self._asked) >= MAX_WITNESSES:
+        peer_id, unseen = connection.peer_id, list(self._unseen(connection, told))
+        if not unseen or peer_id in self._asked or len(self._asked) >= MAX_WITNESSES:
             return
         self._asked.add(peer_id)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._call_often, peer_id, places)
+                for places in unseen:
+                    nursery.start_soon(self._call_often, peer_id, places)
                 await connection.event_closed.wait()
                 nursery.cancel_scope.cancel()
         finally:
             self._asked.discard(peer_id)
 
-    def _places(self, connection: MuxedConnection, told: Iterable[str]) -> list[Multiaddr]:
-        """Give where a relay may speak the other transport: where it says so, and at the port of this connection."""
+    def _unseen(self, connection: MuxedConnection, told: Iterable[str]) -> Iterator[list[Multiaddr]]:
+        """Give where a relay may see each other port: where it says that it is, and at the port of this connection."""
         here = str(connection.get_transport_addresses()[0])
-        _, family, ip, layer, port, *_ = here.split("/")
-        ways = {"tcp": f"/{family}/{ip}/udp/{port}/quic-v1", "udp": f"/{family}/{ip}/tcp/{port}"}
+        _, family, ip, ours, port, *_ = here.split("/")
         reach = reach_of(place_at(here) or b"")
-        found: dict[Multiaddr, None] = {}
-        for text in (*told, ways[layer]):
-            place = place_at(text)
-            if place is not None and reach_of(place) >= reach:
-                address = Multiaddr(place)
-                is_other = (layer == "tcp") != ("tcp" in address)
-                if is_other and any(way.can_dial(address) for way in self._network.transports):
-                    found[address] = None
-        return list(found)[:MAX_PLACES]
+        texts = (*told, f"/{family}/{ip}/udp/{port}/quic-v1", f"/{family}/{ip}/tcp/{port}")
+        for layer in ("tcp", "udp"):
+            if layer == ours and self._observed.shows(connection):
+                continue
+            read = (place for text in texts if f"/{layer}/" in text and (place := place_at(text)))
+            found = dict.fromkeys(Multiaddr(place) for place in read if reach_of(place) >= reach)
+            if places := [
+                place for place in found if any(t.can_dial(place) for t in self._network.transports)
+            ]:
+                yield places[:MAX_PLACES]
 
     async def _call_often(self, peer_id: ID, places: list[Multiaddr]) -> None:
         while True:

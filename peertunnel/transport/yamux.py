@@ -137,7 +137,7 @@ class YamuxConnection(MuxedConnection):
             if self._channel.progressed() and self.session.awaits_pong:
                 self.session.heard(now)  # the ping is still on its way, behind what the peer is taking
             if any(isinstance(event, yamux.PeerTimedOut) for event in self.session.tick(now)):
-                self._end("connection lost: the peer fell silent")
+                self._abandon("connection lost: the peer fell silent")
             self.flush()
 
     # -- sending --------------------------------------------------------------------------------------------------
@@ -273,6 +273,10 @@ class YamuxConnection(MuxedConnection):
         self._channel.finish()
         with trio.move_on_after(LINGER):
             await self.event_closed.wait()
+
+    def _abandon(self, reason: str) -> None:
+        self._channel.abort()  # or the system would go on sending, from a port that the next dial needs
+        super()._abandon(reason)
 
     def _release(self) -> None:
         while self._turns:

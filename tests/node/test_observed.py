@@ -25,7 +25,7 @@ class Connection:
 
 def observed(*seen: tuple[str, str, int]) -> Observed:
     """Have peers tell: from where, what, and of which port."""
-    found = Observed(lambda port: True)
+    found = Observed(lambda: ())
     for remote, address, port in seen:
         connection = cast(MuxedConnection, Connection(remote, port))
         found.note(connection, Multiaddr(address).to_bytes())

@@ -3,7 +3,7 @@
 Where it is doesn't tell the other end at which port to call it, so DCUtR fails. With many sockets it has many ports,
 and the other end, whose NAT keeps one port for all, probes until it hits one:
 
-    initiator   PROPOSE { its NAT's mapping, where others see it }    on a circuit, after DCUtR has failed
+    initiator   PROPOSE { its NAT's mapping, where others see it }    on a circuit, when DCUtR seems to fail
     responder   PROPOSE { its NAT's mapping, where others see it }
     opener      OPENED                                                it has called the prober from all its sockets
     prober      PROBED                                                it has tried what ports it may, and none was hit

@@ -1,8 +1,8 @@
-"""Meeting by chance, where DCUtR has failed: `protocols.punch` on a stream of a circuit, and what both ends do then.
+"""Meeting by chance, where DCUtR fails: `protocols.punch` on a stream of a circuit, and what both ends do then.
 
-It costs others packets, so it is done only with a peer that has proven itself, after an attempt of DCUtR on the same
-circuit, with one peer at a time, and for a bounded time. Packets go to no address but one on the internet that the peer
-has told in that attempt, and tells again now.
+It costs others packets, so it is done only with a peer that has proven itself, when an attempt of DCUtR on the same
+circuit seems to fail, with one peer at a time, and for a bounded time. Packets go to no address but one on the
+internet that the peer has told in that attempt, and tells again now.
 """
 
 from collections.abc import Iterable

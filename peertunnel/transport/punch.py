@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3  # of a round; libp2p specs, relay/DCUtR
 ATTEMPT = 5.0  # seconds that both ends dial; as go-libp2p 0.51 does
+SUSPENSE = 1.0  # seconds, and two round trips, after which a hole hardly comes: the longest of 84 took 0.7
 REFUSAL_PAUSES = (
     0.3,
     1.0,
@@ -247,17 +248,24 @@ class HolePunching:
                 continue
             attempt += 1
             self._chance.note(circuit, agreed.addresses)
-            await self._attempt(circuit.peer_id, agreed, own, is_client=is_client)
-            if attempt == 1:
-                await self._try_chance(circuit)
+            async with trio.open_nursery() as nursery:
+                if attempt == 1:
+                    nursery.start_soon(self._try_chance, circuit, agreed)
+                await self._attempt(circuit.peer_id, agreed, own, is_client=is_client)
 
-    async def _try_chance(self, circuit: MuxedConnection) -> None:
-        """Do what the specification doesn't know of, where it has failed."""
-        if self._chance.may_meet(circuit):
-            try:
-                await self._chance.ask(circuit)
-            except ChanceError as error:
-                self._on_failed(str(circuit.peer_id), str(error))
+    async def _try_chance(self, circuit: MuxedConnection, agreed: Synchronised) -> None:
+        """Do what the specification doesn't know of, where DCUtR seems to fail; its attempt goes on beside.
+
+        A peer that hasn't proven itself by then has time until the attempt is over.
+        """
+        for wait in (2 * agreed.round_trip + SUSPENSE, ATTEMPT):
+            await trio.sleep_until(agreed.at + wait)
+            if self._chance.may_meet(circuit):
+                try:
+                    await self._chance.ask(circuit)
+                except ChanceError as error:
+                    self._on_failed(str(circuit.peer_id), str(error))
+                return
 
     async def _attempt(
         self, peer_id: ID, agreed: Synchronised, own: tuple[bytes, ...], *, is_client: bool
@@ -303,7 +311,7 @@ class HolePunching:
                 del self._answers[peer_id]
 
     def _accept_chance(self, stream: MuxedStream) -> None:
-        """Take a stream on which a peer that has proven itself wants to meet by chance, where DCUtR has failed."""
+        """Take a stream on which a peer that has proven itself wants to meet by chance, where DCUtR fails."""
         circuit = stream.muxed_conn
         is_ours = circuit.way.kind == "relayed" and circuit.is_initiator
         if not is_ours or self._nursery is None:

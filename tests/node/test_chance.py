@@ -18,9 +18,10 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.delimited import Delimited, encode_delimited
 from peertunnel.protocols.punch import MAX_MESSAGE, PROTOCOL, Mapping, Proposal, decode, encode
-from peertunnel.transport import ports
+from peertunnel.transport import ports, punch
 from peertunnel.transport.chance import Chance, ChanceError
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.hole import Hole
 from peertunnel.transport.observed import Observed
 from peertunnel.transport.ports import Pace, Sockets, probe
 from peertunnel.transport.punch import HolePunching
@@ -105,6 +106,39 @@ async def test_one_peer_at_a_time_may_ask_and_then_there_is_a_rest() -> None:
         assert await is_refused(theirs), "another one has just been"
         caller.punching._chance._rested_at = trio.current_time()
         assert not await is_refused(theirs)
+
+
+@pytest.mark.parametrize("is_late", [False, True], ids=["proven", "proven late"])
+async def test_the_peer_is_asked_when_a_hole_should_be_there_while_its_attempt_goes_on(
+    is_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_meet, ended, failed = Chance.may_meet, trio.Event(), trio.Event()
+
+    async def in_vain(*_: object, **__: object) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    def proven_after_a_look(chance: Chance, circuit: MuxedConnection) -> bool:
+        could, circuit.is_proven = may_meet(chance, circuit), True
+        return could
+
+    monkeypatch.setattr(Chance, "may_meet", proven_after_a_look)
+    monkeypatch.setattr(Hole, "punch", in_vain)
+    monkeypatch.setattr(Hole, "dial", in_vain)
+    monkeypatch.setattr(HolePunching, "_own", lambda _: (THERE,))
+    monkeypatch.setattr(punch, "SUSPENSE", 0.05)
+    monkeypatch.setattr(punch, "ATTEMPT", 0.5 if is_late else PATIENCE)
+    async with end() as caller, end() as called:
+        punching = HolePunching(called.host, lambda _, __: failed.set())
+        await caller.host.nursery.start(caller.punching.run)
+        await called.host.nursery.start(punching.run)
+        _, theirs = await circuit(caller, called)
+        theirs.is_proven = not is_late
+        with trio.fail_after(PATIENCE / 2):
+            await failed.wait()
+        assert is_late or not ended.is_set()
 
 
 # -- what is agreed on ------------------------------------------------------------------------------------------------

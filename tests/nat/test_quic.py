@@ -12,7 +12,7 @@ from tests.nat.matrix import Cell, measure_row
 from tests.tools import need_quic
 
 DELAY_MS = 10.0
-PATIENCE_SECONDS = 20.0  # five for DCUtR, and so much as chance takes
+PATIENCE_SECONDS = 20.0  # one for DCUtR, and so much as chance takes
 RELAYED_SECONDS = 1.0  # to look at a path that stays relayed
 AT_ONCE = 4
 RACING = 2  # where QUIC must be first: it has 0.1 s, which programs that all start at once would take from it

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -206,8 +206,9 @@ async def test_who_speaks_neither_is_refused() -> None:
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(far))
             async with stream:
                 await stream.send_all(b"\x13/multistream/1.0.0\n\x03na\n\x03na\n")
-                while await stream.receive_some():
-                    pass
+                with suppress(trio.BrokenResourceError):  # a dial that fails is reset
+                    while await stream.receive_some():
+                        pass
 
         nursery.start_soon(refuse)
         with pytest.raises(UpgradeError, match=r"speaks none of /noise, /tls/1\.0\.0"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.nat import faults
-from tests.nat.crossing import Crossing, Trio, crossing, relaying
+from tests.nat.crossing import Crossing, Trio, consuming, crossing, open_lab, relaying, serving
 from tests.nat.faults import Fault
 from tests.nat.lab.kinds import Kind, Nat
 from tests.nat.makes import Pt
@@ -50,6 +50,32 @@ async def _survive(opened: Crossing, fault: Fault, behind: str) -> None:
 async def _survive_between(provider: Kind, fault: Fault, behind: str, folder: Path) -> None:
     async with _tunnel(folder, provider, "cone") as opened:
         await _survive(opened, fault, behind)
+
+
+async def _be_found_again(fault: Fault, folder: Path) -> None:
+    nats = {name: Nat("cone", delay_ms=5) for name in ("provider", "first", "second")}
+    async with open_lab(nats) as lab, serving(lab, Trio(Pt(), Pt(), Pt()), folder) as site:
+        async with consuming(site, lab.host("first")) as opened:
+            await opened.first_byte()
+            assert await opened.direct(DIRECT_SECONDS)
+        await fault(site, lab.router("provider"))
+        async with consuming(site, lab.host("second")) as opened:
+            await opened.first_byte()
+            assert await opened.direct(DIRECT_SECONDS)
+
+
+@pytest.mark.timeout(150)
+async def test_a_provider_whose_router_failed_is_reached_directly_again(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Its relay must see the port again through which holes are punched, though the old connection may be in the way."""
+    await together(
+        {
+            name: partial(_be_found_again, fault, tmp_path_factory.mktemp("fault"))
+            for name, fault in FAULTS.items()
+            if fault in (faults.cut_off, faults.flushed, faults.renumbered, faults.moved)
+        }
+    )
 
 
 @pytest.mark.timeout(300)

@@ -34,6 +34,7 @@ TIMEOUT = 10.0  # seconds for a relay to be reached, and again to answer
 PING_INTERVAL = 3.0  # seconds between signs of life from a relay
 SILENCE = 3.0  # seconds without one, after which it is lost: a round trip and two retransmissions
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 30.0  # seconds until a relay is tried again, doubling
+_LAST_PAUSE_NAMED = 4.0  # the same for one that the user has named: without it nobody gets in
 _LEAST, _MOST = 10.0, 3600.0  # seconds until a renewal: clocks differ, and a relay may promise anything
 _log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class Reservations:
         finally:
             relay.is_trying, relay.addresses = False, ()
             relay.again_at = trio.current_time() + relay.pause
-            relay.pause = min(2 * relay.pause, _LAST_PAUSE)
+            relay.pause = min(2 * relay.pause, _LAST_PAUSE if relay.is_found else _LAST_PAUSE_NAMED)
             self._changed.set()
 
 

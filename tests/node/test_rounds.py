@@ -26,6 +26,7 @@ from peertunnel.protocols.rendezvous.book import TICK
 from peertunnel.protocols.service import Service
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.relay_server import RelayServer
+from peertunnel.transport.reservations import Reservations
 from peertunnel.trust import Trust
 from tests.node.pair import PATIENCE, Log, echo, node, pair, receive_all, target, until
 
@@ -355,6 +356,20 @@ async def test_a_list_is_read_again(autojump_clock: MockClock) -> None:
     with trio.move_on_after(3.5 * trust.LOOK):
         await trusted.run()
     assert len(reload.called) == 3
+
+
+@pytest.mark.parametrize(("is_found", "times"), [(False, range(15, 20)), (True, range(5, 8))])
+async def test_a_relay_that_the_user_has_named_is_tried_often(
+    is_found: bool, times: range, autojump_clock: MockClock
+) -> None:
+    """However long its line was down, a provider that can't be reached otherwise must not sleep on when it is back."""
+    absent = Failing()
+    kept = Reservations("me", stub(at_relay=absent))
+    kept.take_found(True)
+    kept.offer("a relay", ["/ip4/192.0.2.1/tcp/1"], is_found=is_found)
+    with trio.move_on_after(60):
+        await kept.run()
+    assert len(absent.called) in times
 
 
 async def test_reservations_expire_although_one_round_failed(

@@ -33,7 +33,8 @@ class Observed:
     def wants(self, connection: MuxedConnection) -> bool:
         """Return whether to ask a peer how it sees us: it can know, and few have told so far."""
         self._forget_dead()
-        alike = [seen for seen in self._seen if _kind_of(seen) == _kind_of(connection)]
+        kind = _kind_of(connection)
+        alike = [seen for seen in self._seen if _kind_of(seen) == kind]
         return len(alike) < MAX_OBSERVERS and _is_ours(connection) and self.shows(connection)
 
     def misses(self, connection: MuxedConnection) -> bool:

@@ -166,11 +166,12 @@ class SocketChannel(Channel):
             pass  # the peer was faster
 
     def close(self) -> None:
-        self._stop(ConnectionAbortedError("the connection was closed"))
-        self._registration.wait_for(0)  # a tunnel that sent after the peer's end may have asked for it again
-        self._sock.close()
+        self._close(in_order=True)
 
     def abort(self) -> None:
+        self._close(in_order=False)
+
+    def _close(self, in_order: bool) -> None:
         self._stop(ConnectionAbortedError("the connection was closed"))
-        self._registration.wait_for(0)
-        sockets.end(self._sock, in_order=False)
+        self._registration.wait_for(0)  # a tunnel that sent after the peer's end may have asked for it again
+        sockets.end(self._sock, in_order)

@@ -81,16 +81,21 @@ class Perf:
     async def _serve(self, stream: MuxedStream) -> None:
         try:
             with trio.fail_after(PATIENCE):
-                wanted = int.from_bytes(await _read(stream))
-                if wanted > MAX_SIZE:
-                    stream.abort()
-                    return
-                await _send(stream, wanted)
+                try:
+                    await _answer(stream)
+                finally:
+                    self._measured.discard(stream.muxed_conn)  # the peer may ask again once it sees the end
                 await stream.close_write()
         except (MuxedStreamError, trio.TooSlowError):
             stream.abort()
-        finally:
-            self._measured.discard(stream.muxed_conn)
+
+
+async def _answer(stream: MuxedStream) -> None:
+    """Send as many bytes as a peer asks for; raises MuxedStreamError where that is too much."""
+    wanted = int.from_bytes(await _read(stream))
+    if wanted > MAX_SIZE:
+        raise MuxedStreamError("too much is asked for")
+    await _send(stream, wanted)
 
 
 async def _read(stream: MuxedStream) -> bytes:

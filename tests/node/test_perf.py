@@ -89,6 +89,21 @@ async def test_one_at_a_time() -> None:
         assert await measure(connection, sent=0, received=1, within=PATIENCE)
 
 
+async def test_the_next_may_begin_as_soon_as_the_end_of_one_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with measured() as connection:
+        is_over = trio.Event()
+
+        async def close_write(stream: MuxedStream) -> None:
+            stream.finish()
+            if stream.muxed_conn is not connection:  # the server's task goes on late
+                await is_over.wait()
+
+        monkeypatch.setattr(MuxedStream, "close_write", close_write)
+        for _ in range(2):
+            assert await measure(connection, sent=0, received=1, within=PATIENCE)
+        is_over.set()
+
+
 async def test_who_does_not_speak_it_is_not_measured() -> None:
     async with hosts("tcp") as (_, _, connection):
         assert await measure(connection, sent=0, received=1, within=PATIENCE) is None

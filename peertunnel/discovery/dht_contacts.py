@@ -1,5 +1,6 @@
 """Peers as the DHT's messages name them, in bytes, and as the rest of us does, in text."""
 
+import functools
 from collections.abc import Iterable
 
 import multiaddr.exceptions
@@ -11,12 +12,15 @@ from peertunnel.protocols.address import AddressError, split_address
 from peertunnel.protocols.kademlia.messages import Contact
 from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
 
+_REMEMBERED = 1024  # peer ids: all the nodes near a key name the same ones
+
 
 def id_bytes(peer_id: str) -> bytes:
     """Give a base58 peer id's bytes."""
     return ID.from_base58(peer_id).to_bytes()
 
 
+@functools.lru_cache(_REMEMBERED)
 def id_text(peer_id: bytes) -> str | None:
     """Give a peer id in base58, None when the bytes are none."""
     try:

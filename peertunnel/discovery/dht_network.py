@@ -168,4 +168,5 @@ class _Walk:
 
 
 def _within(contact: Contact, scope: Scope) -> Contact:
-    return replace(contact, addresses=within_reach(contact.addresses, scope))
+    addresses = within_reach(contact.addresses, scope)
+    return contact if addresses == contact.addresses else replace(contact, addresses=addresses)

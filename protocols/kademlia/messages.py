@@ -1,11 +1,12 @@
 """Messages between Kademlia nodes (libp2p specs, kad-dht, "RPC messages"). Addresses stay as bytes: see multiaddr."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from peertunnel.protocols.errors import RemoteProtocolError
-from peertunnel.protocols.protobuf import Fields, decode_message, encode_message
+from peertunnel.protocols.protobuf import decode_message, encode_message
 
 K = 20  # peers that hold a record, and peers in an answer and in a bucket; the specification's
 MAX_KEY = 80  # bytes; go-libp2p-kad-dht refuses longer ones for providers
@@ -17,6 +18,8 @@ MAX_ADDRESSES = (
 MAX_ADDRESS = 256  # bytes; one over a relay's WebTransport with two certhashes has about 200
 MAX_REQUEST = 16 * 1024  # bytes; rust-libp2p sends and takes no longer messages, so our answers fit in, too
 MAX_ANSWER = 512 * 1024  # bytes; MAX_PROVIDERS with a few addresses each
+_REMEMBERED = 1024  # peers as they were encoded: all the nodes near a key name the same ones
+_MAX_REMEMBERED = 1024  # bytes of each
 
 
 class Type(IntEnum):
@@ -127,14 +130,15 @@ def _decode_contacts(encoded: Iterable[bytes]) -> tuple[Contact, ...]:
     found: dict[bytes, Contact] = {}
     for data in encoded:
         try:
-            contact = _decode_contact(decode_message(data))
+            contact = _known_contact(data) if len(data) <= _MAX_REMEMBERED else _decode_contact(data)
         except RemoteProtocolError:
             continue
         found.setdefault(contact.peer_id, contact)
     return tuple(found.values())
 
 
-def _decode_contact(fields: Fields) -> Contact:
+def _decode_contact(data: bytes) -> Contact:
+    fields = decode_message(data)
     peer_id = fields.blob(1)
     if not 0 < len(peer_id) <= MAX_PEER_ID:
         raise RemoteProtocolError(f"a peer id has {len(peer_id)} bytes")
@@ -144,3 +148,6 @@ def _decode_contact(fields: Fields) -> Contact:
     except ValueError:
         connection = Connection.NOT_CONNECTED
     return Contact(peer_id, tuple(dict.fromkeys(addresses))[:MAX_ADDRESSES], connection)
+
+
+_known_contact = functools.lru_cache(_REMEMBERED)(_decode_contact)

@@ -5,6 +5,7 @@ all that is passed on: a peer tells, and is told, only addresses that reach as f
 loopback tell each other of loopback, nodes on a LAN of the LAN, and public ones only of public addresses.
 """
 
+import functools
 import ipaddress
 from collections.abc import Iterable
 from enum import IntEnum
@@ -15,6 +16,7 @@ from peertunnel.protocols.varint import decode_varint
 _IP4, _IP6, _IP6ZONE = 0x04, 0x29, 0x2A  # multicodec table
 _NAMES = (0x35, 0x36, 0x37, 0x38)  # dns, dns4, dns6, dnsaddr
 _SIZES = {_IP4: 4, _IP6: 16}
+_REMEMBERED = 1024  # addresses: the same ones come in answer after answer
 _PREFIXES = {4: 24, 6: 48}  # bits that one owner usually has
 
 
@@ -26,6 +28,7 @@ class Scope(IntEnum):
     WORLD = 2
 
 
+@functools.lru_cache(_REMEMBERED)
 def scope_of(address: bytes) -> Scope | None:
     """Give from where an address can be reached, None when it doesn't begin with an IP address or a name."""
     code, ip = _first(address)
@@ -49,6 +52,7 @@ def within_reach(addresses: Iterable[bytes], scope: Scope) -> tuple[bytes, ...]:
     return tuple(a for a in addresses if (reach := scope_of(a)) is not None and reach >= scope)
 
 
+@functools.lru_cache(_REMEMBERED)
 def group_of(address: bytes) -> str | None:
     """Give the network that a public address is in, a /24 or a /48; None for names, LANs and this machine."""
     _, ip = _first(address)

@@ -216,7 +216,7 @@ class Host:
         """Take what a peer tells of itself unasked: it may be a relay since a moment ago."""
         connection = stream.muxed_conn
         answer = await connection.acquaintance.hear(stream)
-        if answer is not None and connection in self.observed:
+        if answer is not None and (connection in self.observed or self.observed.misses(connection)):
             await self._note_relay(connection, answer)
 
     async def _note_relay(self, connection: MuxedConnection, answer: Identify) -> None:

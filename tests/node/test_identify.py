@@ -5,18 +5,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.circuit import HOP
 from peertunnel.protocols.delimited import encode_delimited
-from peertunnel.protocols.identify import PROTOCOL, PUSH, Identify
+from peertunnel.protocols.identify import PROTOCOL, PUSH
 from peertunnel.transport import identify
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.identify import request
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
+from tests.node.pushes import news, push
 
 
 @asynccontextmanager
@@ -112,20 +113,6 @@ async def test_who_gives_up_or_is_refused_leaves_the_question_to_the_next(
 
 
 # -- pushes -------------------------------------------------------------------------------------------------------
-
-
-async def push(server: Host, client: Host, data: bytes) -> None:
-    """Push to a client, and wait until it has been taken."""
-    (connection,) = server.connections(client.peer_id)
-    stream = await connection.open_tunnel(PUSH)
-    await stream.write(data)
-    await stream.close_write()
-    with pytest.raises(MuxedStreamEOF), trio.fail_after(PATIENCE):
-        await stream.read()
-
-
-def news(server: Host, *protocols: str) -> bytes:
-    return encode_delimited(Identify(protocols=frozenset(protocols)).encode(server.peer_id))
 
 
 async def test_what_is_pushed_is_known_and_the_rest_stays() -> None:

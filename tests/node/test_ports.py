@@ -16,10 +16,12 @@ from peertunnel.protocols.circuit import HOP
 from peertunnel.transport import witnesses
 from peertunnel.transport.candidates import Target
 from peertunnel.transport.hole import Hole
+from peertunnel.transport.identify import request
 from peertunnel.transport.tcp import connect
 from peertunnel.transport.wire import SocketChannel
 from peertunnel.transport.yamux import YamuxConnection
 from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
+from tests.node.pushes import news, push
 
 
 def port_of(host: Host) -> int:
@@ -105,8 +107,9 @@ async def test_a_dial_that_fails_does_not_hold_the_port() -> None:
                 assert connection.local_port == port_of(client)
 
 
+@pytest.mark.parametrize("tells", ["at once", "later"])
 async def test_a_relay_that_does_not_see_our_port_is_called_again_from_it(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tells: str
 ) -> None:
     monkeypatch.setattr(witnesses, "PAUSE", 0.1)
     listen = (f"/ip4/{other_address()}/tcp/0",)
@@ -114,11 +117,15 @@ async def test_a_relay_that_does_not_see_our_port_is_called_again_from_it(
         open_host(Identity.ephemeral(), listen, "tcp") as relay,
         open_host(Identity.ephemeral(), listen, "tcp") as host,
     ):
-        relay.serve(HOP, lambda stream: stream.abort())
+        if tells == "at once":
+            relay.serve(HOP, lambda stream: stream.abort())
         (source,) = host.network.tcp.sources.values()
         obstacle = await connect((other_address(), port_of(relay)), source)
         connection = await host.dial(relay.peer_id, relay.addresses, PATIENCE)
         assert connection.local_port != port_of(host)
+        if tells == "later":
+            assert HOP not in (await request(connection)).protocols
+            await push(relay, host, news(relay, HOP))
         await until(lambda: len(relay.connections(host.peer_id)) > 1)
         assert not host.observed.addresses
         sockets.abort(obstacle)

@@ -192,6 +192,7 @@ class YamuxConnection(MuxedConnection):
         while self._turns and not self._channel.is_blocked:
             self._turns.popleft()()
         self._is_draining = False
+        self._close_if_done()
         self._wake(self._deliveries)
 
     @property
@@ -252,7 +253,8 @@ class YamuxConnection(MuxedConnection):
     def _close_if_done(self) -> None:
         if self.session.peer_is_going_away and not self._streams:
             self.flush_now()
-            self._channel.finish()
+            if not self.session.queued:  # or `_drained` comes back to it
+                self._channel.finish()
 
     @property
     def is_delivering(self) -> bool:

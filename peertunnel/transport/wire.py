@@ -102,7 +102,11 @@ class SocketChannel(Channel):
 
     def send(self, *batch: Buffer) -> None:
         self._start = 0
-        self._output, self._end = self.seal(batch)
+        try:
+            self._output, self._end = self.seal(batch)
+        except Exception as error:
+            self._stop(error)  # the batch is lost, and nothing must follow as if it were not
+            raise
         self._flush()
 
     def _flush(self) -> None:

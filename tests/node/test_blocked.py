@@ -4,8 +4,10 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
 import trio.testing
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -13,9 +15,11 @@ from peertunnel.protocols.multistream import HEADER, encode_line
 from peertunnel.protocols.noise import Opener, Sealer
 from peertunnel.protocols.yamux import INITIAL_WINDOW, MAX_REPLIES, Flag, FrameType, encode
 from peertunnel.streams import End, Outcome
+from peertunnel.transport.channel import Buffer
 from peertunnel.transport.noise import NoiseChannel
 from peertunnel.transport.pings import PROTOCOL
-from peertunnel.transport.reactor import Reactor
+from peertunnel.transport.reactor import READ, Reactor
+from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import YamuxConnection
 from tests.node.pair import LOOPBACK, PATIENCE, until, yamux_of
 
@@ -114,3 +118,54 @@ async def test_a_channel_that_is_closed_is_watched_no_more() -> None:
             assert channel.is_blocked
         channel.close()
         assert not reactor._watched
+
+
+@pytest.mark.parametrize("is_blocked", [False, True])
+async def test_the_end_of_the_last_stream_comes_to_a_peer_that_goes_away(is_blocked: bool) -> None:
+    async with hosts() as (server, _, near, far):
+        arrived: list[MuxedStream] = []
+        server.serve("/test/1.0.0", arrived.append)
+        stream = await near.open_tunnel("/test/1.0.0")
+        await until(lambda: arrived)
+        far.session.send_go_away()
+        await arrived[0].close_write()
+        await until(lambda: near.session.peer_is_going_away)
+        stop_reading(far)
+        sent = 0
+        near._channel._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # type: ignore[attr-defined]
+        while is_blocked and not near.is_blocked:
+            await stream.write(bytes(4096))
+            sent += 4096
+        await stream.close_write()
+        far._channel._registration.wait_for(READ)  # type: ignore[attr-defined]
+        got = b""
+        with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamEOF):
+            while True:
+                got += await arrived[0].read()
+        assert len(got) == sent
+
+
+async def test_a_batch_that_cannot_be_sealed_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rode in front of it belongs to other streams, which must not go on as if nothing were missing."""
+    async with hosts() as (server, _, near, _):
+        arrived: list[MuxedStream] = []
+        server.serve("/test/1.0.0", arrived.append)
+        tunnels = [await near.open_tunnel("/test/1.0.0") for _ in range(2)]
+        await until(lambda: len(arrived) == 2)
+        seal = near._channel.seal  # type: ignore[attr-defined]
+
+        def fail(batch: tuple[Buffer, ...]) -> tuple[memoryview, int]:
+            near._channel.seal = seal  # type: ignore[attr-defined]
+            raise MemoryError
+
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            tunnels[1].attach(ours, lambda outcome: None)
+            near.session.send_data(tunnels[0].stream_id, memoryview(b"small"))
+            monkeypatch.setattr(near._channel, "seal", fail)
+            theirs.sendall(bytes(30_000))
+            with trio.fail_after(PATIENCE):
+                await near.event_closed.wait()
+        await until(lambda: arrived[0].end)
+        assert arrived[0].end is End.LOST

@@ -63,6 +63,7 @@ def take_output(size: int) -> memoryview:
 
 
 def give_output(buffer: memoryview) -> None:
-    """Take back a buffer of `take_output`."""
-    if len(buffer) == _output_size and len(_outputs) < _SPARE_OUTPUTS:
+    """Take back a buffer of `take_output`; what else was sent, such as bytes that TLS made, is left alone."""
+    is_ours = len(buffer) == _output_size and not buffer.readonly
+    if is_ours and len(_outputs) < _SPARE_OUTPUTS:
         _outputs.append(buffer)

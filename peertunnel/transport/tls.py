@@ -14,6 +14,12 @@ from peertunnel.transport.channel import Buffer
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.wire import SocketChannel
 
+# Bytes that may come without data, beyond a 16th of all, and that may be answered by the session itself while the peer
+# reads nothing: a change of keys takes 27 bytes, and the processor as long as 20 KiB of data do.
+MAX_BARREN = 64 * 1024
+_PIECE = 64 * 1024  # bytes between two looks at that
+_OVERHEAD = 22  # bytes of a record beside its data: header, type and tag
+
 
 def _read_into(session: ssl.SSLObject, view: memoryview) -> int:
     """Read into a buffer: the type hints know only the form that returns bytes."""
@@ -46,25 +52,37 @@ class TlsChannel(SocketChannel):
         self._session = session
         self._incoming = incoming
         self._outgoing = outgoing
+        self._barren = 0  # bytes that came and held no data
 
     def open(self, kept: int, size: int) -> None:
         # Nothing is kept: the session keeps parts of records itself.
-        self._incoming.write(buffers.received[:size])
-        while filled := self._read():
+        filled = 0
+        for start in range(0, size or 1, _PIECE):  # once at least: the handshake may have left something
+            piece = buffers.received[start : min(start + _PIECE, size)]
+            self._incoming.write(piece)
+            self._barren = max(0, self._barren + len(piece) - len(piece) // 16)
+            filled = self._read(filled)
+            if max(self._barren, self._outgoing.pending) > MAX_BARREN:
+                raise RemoteProtocolError("TLS: hardly anything but changes of keys")
+        if filled:
             self._received(buffers.plaintext[:filled])
         if self._outgoing.pending and not self.is_blocked:
             self.send()  # the session answers by itself, to a change of keys
 
-    def _read(self) -> int:
-        """Fill the plaintext buffer as far as it goes; return how many bytes it holds."""
-        plaintext, filled = buffers.plaintext, 0
+    def _read(self, filled: int) -> int:
+        """Fill the plaintext buffer behind so many bytes; return how many it holds."""
+        plaintext = buffers.plaintext
         try:
-            while filled < len(plaintext):
+            while True:
+                if filled == len(plaintext):
+                    self._received(plaintext)
+                    filled = 0
                 size = _read_into(self._session, plaintext[filled:])
                 if not size:  # close_notify
                     self._stop(None)
                     break
                 filled += size
+                self._barren -= size + _OVERHEAD
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:

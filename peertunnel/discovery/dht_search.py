@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import trio
@@ -10,7 +11,7 @@ from peertunnel.boundary import contained
 from peertunnel.discovery import Candidate
 from peertunnel.discovery.dht_contacts import address_texts, id_bytes, id_text
 from peertunnel.discovery.dht_network import Network
-from peertunnel.protocols.kademlia.messages import Contact, Message, Type
+from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, Contact, Message, Type
 from peertunnel.protocols.service import Service
 from peertunnel.protocols.topic import dht_key
 
@@ -19,6 +20,8 @@ _PER_ANSWER = (
     32  # providers of one answer, drawn anew each time, so that a node that lies can't fill the queue
 )
 _MAX_TOLD = 4096  # peers that we remember to have named
+_MAX_KEPT = 32  # addresses of a peer that the reader keeps, the latest ones
+_MAX_COUNTED = 16 * 1024  # addresses of which the answers of a round are counted
 _MAX_NAMELESS = 8  # providers without addresses that are looked up after a round
 _FIRST_PAUSE, _LAST_PAUSE = 1.0, 15.0  # seconds between rounds, doubling
 _LOOK = 15.0  # seconds between looks, while there is nobody to ask, for whether the reader is gone
@@ -44,6 +47,7 @@ class Search:
         self._wanted = id_bytes(service.peer_id) if service.peer_id is not None else None
         self._told: dict[str, frozenset[str]] = {}
         self._without_addresses: dict[bytes, None] = {}
+        self._counts: dict[str, Counter[str]] = {}  # in how many answers of this round an address was told
 
     @property
     def is_over(self) -> bool:
@@ -68,6 +72,7 @@ class Search:
 
     async def _round(self) -> None:
         self._without_addresses.clear()
+        self._counts.clear()
         keys = [dht_key(topic) for topic in self._service.topics_to_search(time.time())]
         if self._wanted is not None:
             keys.append(dht_key(self._wanted))
@@ -82,6 +87,7 @@ class Search:
         async with trio.open_nursery() as nursery:
             for peer_id in list(self._without_addresses)[:_MAX_NAMELESS]:
                 nursery.start_soon(self._look_up, peer_id)
+        self._correct()
 
     def _heard_providers(self, answer: Message) -> bool:
         self._offer_all(answer.providers)
@@ -114,12 +120,34 @@ class Search:
             if peer_id not in self._told:
                 self._without_addresses[contact.peer_id] = None
             return
+        self._count(peer_id, addresses)
         told = self._told.get(peer_id, frozenset())
-        if told.issuperset(addresses):
-            return
+        if not told.issuperset(addresses) and self._tell(peer_id, addresses) and len(self._told) < _MAX_TOLD:
+            self._told[peer_id] = told | set(addresses)
+
+    def _tell(self, peer_id: str, addresses: tuple[str, ...]) -> bool:
         try:
             self._send.send_nowait(Candidate(peer_id, addresses, "dht"))
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            return  # the reader is far behind, or gone
-        if len(self._told) < _MAX_TOLD:
-            self._told[peer_id] = told | set(addresses)
+            return False  # the reader is far behind, or gone
+        return True
+
+    def _count(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+        counts = self._counts.setdefault(peer_id, Counter())
+        room = _MAX_COUNTED - sum(map(len, self._counts.values()))
+        for address in addresses:
+            if address in counts or room > 0:
+                room -= address not in counts
+                counts[address] += 1
+
+    def _correct(self) -> None:
+        """Name peers again of whom more addresses were told than the reader keeps, with those that most nodes tell.
+
+        What a node tells of others is signed by nobody: one that makes up new addresses in every answer would have the
+        true ones forgotten, which are not told again otherwise.
+        """
+        for peer_id, counts in self._counts.items():
+            if len(self._told.get(peer_id, ())) > _MAX_KEPT:
+                addresses = tuple(address for address, _ in counts.most_common(MAX_ADDRESSES))
+                if self._tell(peer_id, addresses):
+                    self._told[peer_id] = frozenset(addresses)

@@ -1,7 +1,9 @@
 """The DHT among our own hosts: found in either order, at new addresses, past the dead and past liars."""
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 import trio
@@ -10,7 +12,7 @@ from peertunnel.discovery import Announcement, dht_membership, dht_network, dht_
 from peertunnel.discovery.dht_contacts import address_bytes, id_bytes
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
-from peertunnel.peers import RequestError
+from peertunnel.peers import Caller, RequestError
 from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, Contact, Message, Type, decode, encode
 from peertunnel.protocols.service import Service
 from peertunnel.protocols.topic import dht_key
@@ -240,3 +242,30 @@ async def test_false_addresses_of_a_node_that_is_known_do_not_hide_it() -> None:
 async def test_nor_do_they_keep_a_record_from_it() -> None:
     async with lied_to() as (asking, told):
         assert await asking.tell(told, Message(Type.ADD_PROVIDER, b"key"))
+
+
+async def test_a_node_that_makes_up_addresses_does_not_have_the_true_one_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dht_search, "_FIRST_PAUSE", 0.1)
+    service, numbers = new_service(), itertools.count(1)
+    async with network(4) as peers, peer(peers[0].address, server=False) as provider:
+        provider.provide(service)
+        await until(lambda: all(member.dht.records for member in peers))
+        liar = peers[3].dht._server
+        answer = liar.answer
+
+        def lie(caller: Caller, request: bytes) -> bytes | None:
+            told = decode(request)
+            if told.type is not Type.GET_PROVIDERS:
+                return answer(caller, request)
+            made_up = address_bytes(f"/ip4/127.0.0.1/tcp/{next(numbers)}" for _ in range(MAX_ADDRESSES))
+            provider_id = id_bytes(provider.host.peer_id)
+            return encode(replace(told, providers=(Contact(provider_id, made_up),)))
+
+        monkeypatch.setattr(liar, "answer", lie)
+        kept: list[str] = []
+        with peers[1].dht.find(service) as channel, trio.fail_after(PATIENCE):
+            while next(numbers) < 20 * MAX_ADDRESSES or provider.address not in kept:
+                told = (await channel.receive()).addresses
+                kept = list(dict.fromkeys((*told, *kept)))[:32]  # as a meeting does

@@ -27,6 +27,7 @@ LAST_PAUSE = 1.0  # seconds between tries in the end, so that a provider that re
 REFUSED_PAUSE = 1.0  # seconds before a candidate that did not prove itself is tried again, doubling
 LAST_REFUSED_PAUSE = 30.0  # seconds in the end; it may be ours by then, with another id
 MAX_CANDIDATES = 1024  # peers that are remembered; one that has failed makes room for a new one
+CROWDED = 30.0  # seconds after which sources are asked anew where somebody was passed over, or forgotten
 MAX_DIALS = 128  # of them dialled at a time; one that stalls takes 5 s, and then 8 s for its proof
 _log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Meeting:
         self._may_dial = may_dial
         self._candidates: dict[str, _Candidate] = {}
         self._dials = trio.Semaphore(MAX_DIALS)
+        self._searches: dict[Source, trio.CancelScope] = {}
 
     async def run(self) -> None:
         """Search until cancelled."""
@@ -109,11 +111,18 @@ class Meeting:
             await trio.sleep_forever()
 
     async def _follow(self, source: Source, nursery: trio.Nursery) -> None:
-        """Take the candidates of one source as they come."""
-        with source.find(self._wanted) as channel:
-            async for found in channel:
-                if found.peer_id != self._host.peer_id and self._wanted.peer_id in (None, found.peer_id):
-                    await contained(self._take, found, nursery)
+        """Take the candidates of one source as they come.
+
+        It names each of them once. Where we had no room for one, or made it at the cost of one, it has to name all again.
+        """
+        while True:
+            with source.find(self._wanted) as channel, trio.CancelScope() as search:
+                self._searches[source] = search
+                async for found in channel:
+                    if found.peer_id != self._host.peer_id and self._wanted.peer_id in (None, found.peer_id):
+                        await contained(self._take, found, nursery)
+            if not search.cancelled_caught:
+                return
 
     async def _take(self, found: Candidate, nursery: trio.Nursery) -> None:
         addresses = tuple(filter(self._may_dial, found.addresses))
@@ -135,6 +144,8 @@ class Meeting:
         """Return whether there is room for one more, which may be that of one that has failed."""
         if len(self._candidates) < MAX_CANDIDATES:
             return True
+        for search in self._searches.values():
+            search.deadline = min(search.deadline, trio.current_time() + CROWDED)
         failed = [peer_id for peer_id, candidate in self._candidates.items() if candidate.has_failed]
         if failed:
             self._candidates.pop(random.choice(failed)).scope.cancel()
@@ -152,6 +163,7 @@ class Meeting:
                     try:
                         await self._try(peer_id, candidate)
                         absent, refused = FIRST_PAUSE, REFUSED_PAUSE
+                        candidate.has_failed = False
                     except NotFound:
                         pause, absent = absent, min(2 * absent, self._last_pause)
                         candidate.has_failed = True

@@ -9,6 +9,7 @@
 import logging
 import time
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -237,12 +238,12 @@ class _Search:
                 cookies.pop(topic, None)  # a point that has been restarted knows no cookies of before
                 return
             for record in records:
-                self._offer(record, topic, told)
+                await self._offer(record, topic, told)
             if not records:
                 return
 
-    def _offer(self, record: PeerRecord, topic: bytes, told: dict[str, PeerRecord]) -> None:
-        """Name a peer, unless nothing has changed since it was named."""
+    async def _offer(self, record: PeerRecord, topic: bytes, told: dict[str, PeerRecord]) -> None:
+        """Name a peer as soon as the reader has room, unless nothing has changed since it was named."""
         if record.peer_id == self.own_id or told.get(record.peer_id) == record:
             return
         addresses = addresses_of(record)
@@ -251,10 +252,8 @@ class _Search:
         if len(told) >= _MAX_TOLD:
             told.clear()
         told[record.peer_id] = record
-        try:
-            self.found.send_nowait(Candidate(record.peer_id, addresses, "rendezvous"))
-        except (trio.WouldBlock, trio.BrokenResourceError):
-            told.pop(record.peer_id)  # the reader is hundreds of candidates behind, or gone
+        with suppress(trio.BrokenResourceError):  # the reader is gone
+            await self.found.send(Candidate(record.peer_id, addresses, "rendezvous"))
 
 
 def _note(error: Exception, point: Point) -> None:

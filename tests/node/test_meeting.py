@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
+from peertunnel import meeting
 from peertunnel.access import Access
 from peertunnel.cli.asking import Owner
 from peertunnel.discovery import Announcement, Candidate
@@ -20,7 +22,7 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.keeper import Keeper
 from peertunnel.known import KnownPeers
-from peertunnel.meeting import MAX_CANDIDATES, Meeting
+from peertunnel.meeting import MAX_CANDIDATES, Meeting, NoProof
 from peertunnel.node import TUNNEL, Node, NodeOptions, no_provider
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.service import Service
@@ -397,4 +399,29 @@ async def test_one_candidate_at_which_something_fails_does_not_end_the_search() 
         board.post(topic, Candidate(bad.peer_id, bad.addresses, "board"))
         nursery.start_soon(Meeting(here, (board,), SERVICE, Faulty()).run)
         await until(lambda: met == [good.peer_id])
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_was_forgotten_among_strangers_is_met_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A source names a peer once."""
+    monkeypatch.setattr(meeting, "MAX_CANDIDATES", 4)
+    monkeypatch.setattr(meeting, "CROWDED", 0.5)
+    board, topic = Board(), SERVICE.topics_to_publish(_now())[0]
+    identity, has_met = Identity.ephemeral(), trio.Event()
+    async with open_host(identity, LOOPBACK) as there:
+        addresses = there.addresses
+    async with open_host(Identity.ephemeral(), ()) as here, trio.open_nursery() as nursery:
+        search = Meeting(here, (board,), SERVICE, NoProof(lambda connection: has_met.set()))
+        nursery.start_soon(search.run)
+        board.post(topic, Candidate(identity.peer_id, addresses, "board"))
+        await until(lambda: any(known.has_failed for known in search._candidates.values()))
+        while identity.peer_id in search._candidates:
+            peer_id = Identity.ephemeral().peer_id
+            board.post(topic, Candidate(peer_id, (f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id}",), "board"))
+            await trio.testing.wait_all_tasks_blocked()
+        async with open_host(identity, [address.rpartition("/p2p/")[0] for address in addresses]):
+            with trio.fail_after(PATIENCE):
+                await has_met.wait()
         nursery.cancel_scope.cancel()

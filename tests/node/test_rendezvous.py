@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -115,6 +115,24 @@ async def test_new_addresses_are_told_at_once_and_others_are_not_told_again() ->
                 await until(lambda: book.answers["discover", "ok"] > polls + 4)
                 with pytest.raises(trio.WouldBlock):
                     candidates.receive_nowait()
+
+
+@pytest.mark.usefixtures("quick")
+async def test_nobody_is_passed_over_because_the_reader_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_MAX_CANDIDATES", 1)
+    async with AsyncExitStack() as stack:
+        server, book = await stack.enter_async_context(point())
+        providers = [await stack.enter_async_context(host()) for _ in range(3)]
+        for provider in providers:
+            await stack.enter_async_context(announced(provider, *server.addresses))
+        await until(lambda: book.book.size == len(SERVICE.topics_to_publish(0.0)) * len(providers))
+        found = await stack.enter_async_context(
+            source(await stack.enter_async_context(host()), *server.addresses)
+        )
+        with found.find(SERVICE) as candidates, trio.fail_after(PATIENCE):
+            await until(lambda: candidates.statistics().current_buffer_used == 1)
+            met = {(await candidates.receive()).peer_id for _ in providers}
+            assert met == {provider.peer_id for provider in providers}
 
 
 async def test_a_provider_that_has_been_restarted_is_found_again() -> None:

@@ -1,9 +1,11 @@
 """Answering requests: no peer, and nobody with many peer ids at one address, takes the room that is there for all."""
 
+import socket
 from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
 from libp2p.stream_muxer.exceptions import MuxedStreamReset
 
 from peertunnel.host import Host, open_host
@@ -12,7 +14,7 @@ from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.transport import requests
 from peertunnel.transport.requests import Answering, read_message
 from peertunnel.transport.stream import MuxedStream
-from tests.node.pair import PATIENCE, other_address, until
+from tests.node.pair import LOOPBACK, PATIENCE, other_address, until
 from tests.node.test_circuits import relay, reserved
 
 PROTOCOL = "/test/1.0.0"
@@ -76,3 +78,22 @@ async def test_many_peers_behind_one_relay_leave_room_for_those_behind_another(
         with pytest.raises(MuxedStreamReset):
             await ask_through(crowded)
         await ask_through(other)
+
+
+async def test_an_address_where_nobody_answers_keeps_nobody_from_another() -> None:
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(open_host(Identity.ephemeral(), LOOPBACK))
+        client = await stack.enter_async_context(open_host(Identity.ephemeral(), ()))
+        mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+
+        async def ask_nobody() -> None:
+            nowhere = f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}"
+            await client.identify(server.peer_id, [nowhere], within=3 * PATIENCE)
+
+        nursery.start_soon(ask_nobody)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await client.identify(server.peer_id, server.addresses, within=PATIENCE)
+        (visit,) = client._visits._visits.values()
+        assert len(visit.dialling) == 1, "nobody waits for the one that stands"
+        nursery.cancel_scope.cancel()

@@ -8,6 +8,7 @@ but its own attempt.
 import logging
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,7 +28,7 @@ LAST_PAUSE = 1.0  # seconds between tries in the end, so that a provider that re
 REFUSED_PAUSE = 1.0  # seconds before a candidate that did not prove itself is tried again, doubling
 LAST_REFUSED_PAUSE = 30.0  # seconds in the end; it may be ours by then, with another id
 MAX_CANDIDATES = 1024  # peers that are remembered; one that has failed makes room for a new one
-CROWDED = 30.0  # seconds after which sources are asked anew where somebody was passed over, or forgotten
+FORGETFUL = 30.0  # seconds at least until a source is asked anew where somebody was forgotten
 MAX_DIALS = 128  # of them dialled at a time; one that stalls takes 5 s, and then 8 s for its proof
 _log = logging.getLogger(__name__)
 
@@ -101,7 +102,11 @@ class Meeting:
         self._may_dial = may_dial
         self._candidates: dict[str, _Candidate] = {}
         self._dials = trio.Semaphore(MAX_DIALS)
-        self._searches: dict[Source, trio.CancelScope] = {}
+        self._repeated = trio.Semaphore(
+            MAX_DIALS // 2
+        )  # dials at those that have failed: who is new waits less
+        self._forgotten_at = float("-inf")  # when a candidate made room for another, in seconds
+        self._failure = trio.Event()  # replaced each time
 
     async def run(self) -> None:
         """Search until cancelled."""
@@ -113,43 +118,57 @@ class Meeting:
     async def _follow(self, source: Source, nursery: trio.Nursery) -> None:
         """Take the candidates of one source as they come.
 
-        It names each of them once. Where we had no room for one, or made it at the cost of one, it has to name all again.
+        It names each of them once: where one has made room for another it has to name all again.
         """
         while True:
-            with source.find(self._wanted) as channel, trio.CancelScope() as search:
-                self._searches[source] = search
-                async for found in channel:
-                    if found.peer_id != self._host.peer_id and self._wanted.peer_id in (None, found.peer_id):
+            began = trio.current_time()
+            with source.find(self._wanted) as channel:
+                while True:
+                    found = None
+                    with trio.move_on_after(FORGETFUL):
+                        try:
+                            found = await channel.receive()
+                        except trio.EndOfChannel:
+                            return
+                    if found is not None and self._may_be(found.peer_id):
                         await contained(self._take, found, nursery)
-            if not search.cancelled_caught:
-                return
+                    if self._has_forgotten(began) and not channel.statistics().current_buffer_used:
+                        break
+
+    def _may_be(self, peer_id: str) -> bool:
+        return peer_id != self._host.peer_id and self._wanted.peer_id in (None, peer_id)
+
+    def _has_forgotten(self, began: float) -> bool:
+        """Return whether somebody was forgotten since a moment that is not too close."""
+        return self._forgotten_at > began and trio.current_time() >= began + FORGETFUL
 
     async def _take(self, found: Candidate, nursery: trio.Nursery) -> None:
+        if found.peer_id not in self._candidates:
+            await self._make_room()
         addresses = tuple(filter(self._may_dial, found.addresses))
         known = self._candidates.get(found.peer_id)
-        if known is not None:
-            # What was told last is tried first; what was given before may still be right.
-            merged = dict.fromkeys((*addresses, *known.addresses))
-            has_more = not merged.keys() <= set(known.addresses)
-            known.addresses = tuple(merged)[:MAX_ADDRESSES]
-            known.news.set()
-            if has_more:
-                known.more.set()
-                known.more = trio.Event()
-        elif self._has_room():
+        if known is None:
             self._candidates[found.peer_id] = _Candidate(addresses[:MAX_ADDRESSES])
             nursery.start_soon(self._try_on, found.peer_id)
+            return
+        # What was told last is tried first; what was given before may still be right.
+        merged = dict.fromkeys((*addresses, *known.addresses))
+        has_more = not merged.keys() <= set(known.addresses)
+        known.addresses = tuple(merged)[:MAX_ADDRESSES]
+        known.news.set()
+        if has_more:
+            known.more.set()
+            known.more = trio.Event()
 
-    def _has_room(self) -> bool:
-        """Return whether there is room for one more, which may be that of one that has failed."""
-        if len(self._candidates) < MAX_CANDIDATES:
-            return True
-        for search in self._searches.values():
-            search.deadline = min(search.deadline, trio.current_time() + CROWDED)
-        failed = [peer_id for peer_id, candidate in self._candidates.items() if candidate.has_failed]
-        if failed:
+    async def _make_room(self) -> None:
+        """Wait until there is room for one more, which may be that of one that has failed."""
+        while len(self._candidates) >= MAX_CANDIDATES:
+            failed = [peer_id for peer_id, candidate in self._candidates.items() if candidate.has_failed]
+            if not failed:
+                await self._failure.wait()
+                continue
             self._candidates.pop(random.choice(failed)).scope.cancel()
-        return bool(failed)
+            self._forgotten_at = trio.current_time()
 
     async def _try_on(self, peer_id: str) -> None:
         """Try one candidate for as long as it is wanted, sooner again when something new is known of it."""
@@ -174,13 +193,17 @@ class Meeting:
                     except Exception:  # noqa: BLE001  a task boundary: one candidate must not end the search
                         _log.exception("a try at %s failed", peer_id)
                         candidate.has_failed = True
+                if candidate.has_failed:
+                    self._failure.set()
+                    self._failure = trio.Event()
                 with trio.move_on_after(pause):
                     await candidate.news.wait()
                     absent = FIRST_PAUSE
 
     async def _try(self, peer_id: str, candidate: _Candidate) -> None:
         """Dial a candidate, and have it prove itself; raises NotFound and Refused."""
-        async with self._dials:  # not longer: among many strangers a proof may wait for minutes
+        turn = self._repeated if candidate.has_failed else nullcontext()
+        async with turn, self._dials:  # not longer: among many strangers a proof may wait for minutes
             connection = await self._dial(peer_id, candidate)
         is_met = False
         try:

@@ -407,7 +407,7 @@ async def test_who_was_forgotten_among_strangers_is_met_when_it_is_back(
 ) -> None:
     """A source names a peer once."""
     monkeypatch.setattr(meeting, "MAX_CANDIDATES", 4)
-    monkeypatch.setattr(meeting, "CROWDED", 0.5)
+    monkeypatch.setattr(meeting, "FORGETFUL", 0.5)
     board, topic = Board(), SERVICE.topics_to_publish(_now())[0]
     identity, has_met = Identity.ephemeral(), trio.Event()
     async with open_host(identity, LOOPBACK) as there:

@@ -22,6 +22,7 @@ STEP = 16  # failures that double the interval
 QUIET = 60.0  # seconds without a failure, after which all is forgotten
 _ROUNDING = 1e-6  # tokens; a wait that floating point has made a trifle too short is long enough
 MAX_COUNTED = 1024  # places and peers whose failures are counted
+_SUBSCRIBER_BITS = 56  # of an IPv6 address: one subscriber has many a /64; as relays count reservations
 
 
 class Origin(NamedTuple):
@@ -32,14 +33,14 @@ class Origin(NamedTuple):
 
 
 def place_of(remote: tuple[str, int] | None) -> str:
-    """Name the network a caller is in: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has."""
+    """Name the network a caller is in: an IPv4 address, or the /56 of an IPv6 address, which one subscriber has."""
     if remote is None:
         return "relayed"
     ip = ipaddress.ip_address(remote[0].partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return str(ip.ipv4_mapped)
-        return str(ipaddress.ip_network((ip, 64), strict=False))
+        return str(ipaddress.ip_network((ip, _SUBSCRIBER_BITS), strict=False))
     return str(ip)
 
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 MINUTE = 60.0  # seconds
 MAX_REQUESTS = 60  # a minute, in all
-MAX_REQUESTS_PER_PLACE = 12  # of them from one address: peer ids are free
+MAX_REQUESTS_PER_PLACE = 12  # of them from one network: peer ids are free
 MAX_ELSEWHERE = 12  # of them for another address than the asker's
-MAX_RUNNING_PER_PLACE = 2  # requests at a time from one address
+MAX_RUNNING_PER_PLACE = 2  # requests at a time from one network
 
 
 class Limits:

@@ -18,7 +18,7 @@ from peertunnel.transport.stream import MuxedStream
 
 MAX_STREAMS = 512  # requests that are answered at a time, in all
 MAX_STREAMS_PER_PEER = 16  # of them by one peer
-MAX_STREAMS_PER_PLACE = MAX_STREAMS // 4  # of them from one address, or by relays there: peer ids are free
+MAX_STREAMS_PER_PLACE = MAX_STREAMS // 4  # of them from one network, or by relays there: peer ids are free
 IDLE = 60.0  # seconds without a request, after which a stream is dropped; as in go-libp2p-kad-dht
 _log = logging.getLogger(__name__)
 
@@ -84,27 +84,49 @@ class Answering:
         self._nursery = nursery
         self._of_peers: Counter[str] = Counter()
         self._of_places: Counter[str] = Counter()
+        self._streams: dict[MuxedStream, str] = {}  # and where from, the longest without a request first
 
     def accept(self, stream: MuxedStream) -> None:
         """Serve a stream, or abort it when there are too many."""
         place = stream.muxed_conn.place
-        if (
-            self._of_peers[stream.peer] >= MAX_STREAMS_PER_PEER
-            or self._of_places[place] >= MAX_STREAMS_PER_PLACE
-            or self._of_peers.total() >= MAX_STREAMS
-        ):
+        if self._of_peers[stream.peer] >= MAX_STREAMS_PER_PEER or not self._has_room(place):
             stream.abort()
             return
-        self._count(stream.peer, place, 1)
-        self._nursery.start_soon(self._serve, stream, place)
+        self._of_peers[stream.peer] += 1
+        self._of_places[place] += 1
+        self._streams[stream] = place
+        self._nursery.start_soon(self._serve, stream)
 
-    def _count(self, peer_id: str, place: str, change: int) -> None:
-        for counter, asker in ((self._of_peers, peer_id), (self._of_places, place)):
-            counter[asker] += change
+    def _has_room(self, place: str) -> bool:
+        """Return whether a place may have another stream, once one of the most crowded place has made room if need be."""
+        if self._of_places[place] >= MAX_STREAMS_PER_PLACE:
+            return False
+        if len(self._streams) < MAX_STREAMS:
+            return True
+        most = max(self._of_places.values())
+        if self._of_places[place] == most:
+            return False
+        idlest = next(stream for stream, there in self._streams.items() if self._of_places[there] == most)
+        self._forget(idlest)  # now: more may come before its task runs
+        idlest.abort()
+        return True
+
+    def _forget(self, stream: MuxedStream) -> None:
+        place = self._streams.pop(stream, None)
+        if place is None:
+            return  # it has made room
+        for counter, asker in ((self._of_peers, stream.peer), (self._of_places, place)):
+            counter[asker] -= 1
             if not counter[asker]:
                 del counter[asker]
 
-    async def _serve(self, stream: MuxedStream, place: str) -> None:
+    def _note_request(self, stream: MuxedStream) -> None:
+        """Put a stream behind those that have been without a request for longer."""
+        place = self._streams.pop(stream, None)
+        if place is not None:
+            self._streams[stream] = place
+
+    async def _serve(self, stream: MuxedStream) -> None:
         caller = Caller(stream.peer, str(stream.muxed_conn.get_transport_addresses()[0]))
         try:
             await self._converse(stream, caller)
@@ -117,7 +139,7 @@ class Answering:
             _log.exception("a request by %s failed", caller.peer_id)
             stream.abort()
         finally:
-            self._count(caller.peer_id, place, -1)
+            self._forget(stream)
 
     async def _converse(self, stream: MuxedStream, caller: Caller) -> None:
         requests = Delimited(self._limit)
@@ -125,6 +147,7 @@ class Answering:
             with trio.fail_after(IDLE):
                 data = await stream.read()
                 for message in requests.receive(data):
+                    self._note_request(stream)
                     answer = self._answer(caller, message)
                     if answer is not None:
                         await stream.write(encode_delimited(answer))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
 MAX_CONNECTIONS = 2048  # connections in all; each costs some 60 KiB and two descriptors at the most
-MAX_PER_PLACE = MAX_CONNECTIONS // 4  # of them opened from one address: one machine can't have them all
+MAX_PER_PLACE = MAX_CONNECTIONS // 4  # of them opened from one network: one machine can't have them all
 ROOM = (
     1 / 8
 )  # of either number that is kept free for newcomers, as long as there are connections that nobody uses

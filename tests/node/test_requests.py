@@ -32,9 +32,15 @@ async def ask_at(asker: Host, server: Host, address: str) -> MuxedStream:
     connection = await asker.dial(server.peer_id, [address], PATIENCE)
     with trio.fail_after(PATIENCE):
         stream = await connection.open_tunnel(PROTOCOL)
+        await ask_on(stream)
+    return stream
+
+
+async def ask_on(stream: MuxedStream) -> None:
+    """Ask on a stream, which stays open."""
+    with trio.fail_after(PATIENCE):
         await stream.write(encode_delimited(b"question"))
         assert await read_message(stream, 16) == b"answer"
-    return stream
 
 
 async def test_many_peers_at_one_address_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +61,30 @@ async def test_many_peers_at_one_address_leave_room_for_others(monkeypatch: pyte
         crowd[0].abort()
         await until(lambda: answering._of_peers.total() == ROOM)
         await ask(late, server, "127.0.0.1")
+
+
+async def test_the_idlest_where_the_most_are_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "MAX_STREAMS", ROOM)
+    async with AsyncExitStack() as stack:
+
+        async def peer(*listen: str) -> Host:
+            return await stack.enter_async_context(open_host(Identity.ephemeral(), listen))
+
+        server = await peer("/ip4/0.0.0.0/tcp/0")
+        answering = Answering(lambda caller, message: b"answer", 16, server.nursery)
+        server.serve(PROTOCOL, answering.accept)
+        first, second, third = [await ask(await peer(), server, "127.0.0.1") for _ in range(ROOM)]
+        await ask_on(first)
+
+        for idlest in (second, third):
+            await ask(await peer(), server, other_address())
+            with pytest.raises(MuxedStreamReset), trio.fail_after(PATIENCE):
+                await idlest.read()
+        await ask_on(first)
+
+        with pytest.raises(MuxedStreamReset):  # there are most now
+            await ask(await peer(), server, other_address())
+        assert answering._of_places.total() == answering._of_peers.total() == ROOM
 
 
 async def test_many_peers_behind_one_relay_leave_room_for_those_behind_another(

@@ -11,10 +11,11 @@ class RequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: peer_id in base58, and the multiaddr that it called from, without its peer id."""
+    """Who asks: peer_id in base58, the multiaddr that it called from, without its peer id, and its or its relay's network."""
 
     peer_id: str
     address: str
+    place: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 
 import trio
 
@@ -22,7 +23,8 @@ _FIRST_REFRESH = (
 _RANDOM_WALKS = 3  # for each refresh; they fill the buckets far from us, where most of the keys are
 _CHECK = 60.0  # seconds between questions to peers that failed, or have been silent for a refresh
 _IDENTIFYING = 10.0  # seconds for a caller to tell whether it serves the DHT
-_MAX_WAITING = 64  # callers that wait to be asked what they are
+_MAX_ASKED = 512  # callers that are asked at a time what they are: those that don't say it hold up nobody
+_MAX_ASKED_PER_PLACE = _MAX_ASKED // 16  # of them in one network, or behind one relay: peer ids are free
 _MAX_CALLERS = 1024  # callers that are not asked again
 _log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class Membership:
         self._peers = peers
         self._network = network
         self._bootstrap = bootstrap
-        self._to_identify, self._callers = trio.open_memory_channel[Caller](_MAX_WAITING)
+        self._to_identify, self._callers = trio.open_memory_channel[Caller](_MAX_ASKED)
+        self._asked: Counter[str] = Counter()  # callers, by place, that have yet to tell what they are
         self._seen: dict[str, float] = {}
 
     async def run(self) -> None:
@@ -58,10 +61,10 @@ class Membership:
         if asked + _REFRESH > now:
             self._seen[caller.peer_id] = asked
             return
-        try:
-            self._to_identify.send_nowait(caller)
-        except trio.WouldBlock:
+        if self._asked.total() >= _MAX_ASKED or self._asked[caller.place] >= _MAX_ASKED_PER_PLACE:
             return  # it will call again
+        self._asked[caller.place] += 1
+        self._to_identify.send_nowait(caller)
         self._seen[caller.peer_id] = now
         if len(self._seen) > _MAX_CALLERS:
             del self._seen[next(iter(self._seen))]
@@ -112,8 +115,15 @@ class Membership:
                 nursery.start_soon(contained, ask, contact)
 
     async def _identify_all(self) -> None:
-        async for caller in self._callers:
-            await contained(self._identify, caller)
+        async with trio.open_nursery() as nursery:
+            async for caller in self._callers:
+                nursery.start_soon(self._identify_one, caller)
+
+    async def _identify_one(self, caller: Caller) -> None:
+        await contained(self._identify, caller)
+        self._asked[caller.place] -= 1
+        if not self._asked[caller.place]:
+            del self._asked[caller.place]
 
     async def _identify(self, caller: Caller) -> None:
         try:

@@ -95,7 +95,7 @@ class Answering:
         self._of_peers[stream.peer] += 1
         self._of_places[place] += 1
         self._streams[stream] = place
-        self._nursery.start_soon(self._serve, stream)
+        self._nursery.start_soon(self._serve, stream, place)
 
     def _has_room(self, place: str) -> bool:
         """Return whether a place may have another stream, once one of the most crowded place has made room if need be."""
@@ -126,8 +126,8 @@ class Answering:
         if place is not None:
             self._streams[stream] = place
 
-    async def _serve(self, stream: MuxedStream) -> None:
-        caller = Caller(stream.peer, str(stream.muxed_conn.get_transport_addresses()[0]))
+    async def _serve(self, stream: MuxedStream, place: str) -> None:
+        caller = Caller(stream.peer, str(stream.muxed_conn.get_transport_addresses()[0]), place)
         try:
             await self._converse(stream, caller)
         except MuxedStreamEOF:

@@ -15,6 +15,7 @@ from peertunnel.protocols.varint import decode_varint
 
 _IP4, _IP6, _IP6ZONE = 0x04, 0x29, 0x2A  # multicodec table
 _NAMES = (0x35, 0x36, 0x37, 0x38)  # dns, dns4, dns6, dnsaddr
+NAMED = "names"  # the group of who tells names but no public address: one machine may have any number of them
 _SIZES = {_IP4: 4, _IP6: 16}
 _REMEMBERED = 1024  # addresses: the same ones come in answer after answer
 _PREFIXES = {4: 24, 6: 48}  # bits that one owner usually has
@@ -62,8 +63,12 @@ def group_of(address: bytes) -> str | None:
 
 
 def groups_of(addresses: Iterable[bytes]) -> frozenset[str]:
-    """Give all networks that addresses are in."""
-    return frozenset(group for address in addresses if (group := group_of(address)) is not None)
+    """Give all networks that a peer's addresses are in; peers that tell names but no public address are in one group."""
+    told = tuple(addresses)
+    networks = frozenset(group for address in told if (group := group_of(address)) is not None)
+    if not networks and any(_first(address)[0] in _NAMES for address in told):
+        return frozenset({NAMED})
+    return networks
 
 
 def _first(address: bytes) -> tuple[int, ipaddress.IPv4Address | ipaddress.IPv6Address | None]:

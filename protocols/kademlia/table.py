@@ -14,9 +14,8 @@ from peertunnel.protocols.kademlia.distance import BITS, position, shared_bits
 from peertunnel.protocols.kademlia.messages import MAX_ADDRESSES, Contact, K
 
 MAX_FAILURES = 3  # in a row; one may be our own network's fault
-MAX_PER_GROUP = (
-    2  # peers of one network in a bucket; as in go-libp2p-kad-dht's and py-libp2p's diversity filters
-)
+# Peers of one network in a bucket, or of those that tell only names; as in go-libp2p-kad-dht's and py-libp2p's filters.
+MAX_PER_GROUP = 2
 
 
 @dataclass(slots=True)

@@ -2,11 +2,14 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multiaddr import Multiaddr
 
 from peertunnel.protocols.kademlia.distance import position, shared_bits
 from peertunnel.protocols.kademlia.messages import Contact, K
+from peertunnel.protocols.kademlia.places import NAMED, groups_of
 from peertunnel.protocols.kademlia.table import MAX_FAILURES, MAX_PER_GROUP, Table
 
 OWN = b"us"
@@ -129,6 +132,34 @@ def test_no_network_fills_a_bucket() -> None:
     table.failed(peers[0].peer_id)
     assert table.answered(peers[-2], {"192.0.2.0/24"}, 0)
     assert peers[0].peer_id not in table
+
+
+@pytest.mark.parametrize(
+    "address", ["/dns/{}.example/tcp/1", "/dns4/{}.example/tcp/1", "/ip4/8.8.8.8/tcp/{}"]
+)
+def test_nor_do_peers_that_tell_only_names(address: str) -> None:
+    table = Table(OWN)
+    for number, contact in enumerate(in_bucket(0, K)):
+        told = Multiaddr(address.format(number + 1)).to_bytes()
+        table.answered(contact, groups_of([told]), 0)
+    assert len(table) == MAX_PER_GROUP
+
+
+@pytest.mark.parametrize(
+    ("addresses", "groups"),
+    [
+        (["/dns4/a.example/tcp/1", "/dns6/b.example/tcp/1"], {NAMED}),
+        (["/dnsaddr/a.example", "/ip4/192.168.1.1/tcp/1"], {NAMED}),
+        (["/dns4/a.example/tcp/1", "/ip4/8.8.8.8/tcp/1"], {"8.8.8.0/24"}),
+        (["/ip4/8.8.8.8/tcp/1", "/ip6/2600:1:2:3::1/tcp/1"], {"8.8.8.0/24", "2600:1:2::/48"}),
+        (["/ip4/192.168.1.1/tcp/1", "/ip6/::1/tcp/1"], set()),
+        ([], set()),
+    ],
+)
+def test_a_peers_groups_are_its_public_networks_or_that_of_names(
+    addresses: list[str], groups: set[str]
+) -> None:
+    assert groups_of(Multiaddr(address).to_bytes() for address in addresses) == groups
 
 
 def test_addresses_are_added_the_latest_first() -> None:

@@ -1,5 +1,7 @@
 """Provider records of our own: at the nodes closest to each key, and renewed there."""
 
+import time
+
 import trio
 
 from peertunnel.discovery import Announcement
@@ -27,7 +29,7 @@ class Publisher:
     def __init__(self, network: Network, announcement: Announcement) -> None:
         self._network = network
         self._announcement = announcement
-        self._due: dict[bytes, float] = {}
+        self._due: dict[bytes, float] = {}  # by the clock of the day, since records age while we sleep
         self._addresses: tuple[bytes, ...] = ()
 
     @property
@@ -50,7 +52,10 @@ class Publisher:
                 self._addresses = contact.addresses
                 self._due.clear()
             self._due = {key: self._due.get(key, float("-inf")) for key in keys}
-            due = [key for key in keys if self._due[key] <= trio.current_time()]
+            now = time.time()
+            due = [
+                key for key in keys if not now < self._due[key] <= now + _RENEW
+            ]  # the clock may be put back
             if contact.addresses:
                 async with trio.open_nursery() as nursery:
                     for key in due:
@@ -74,4 +79,4 @@ class Publisher:
             for node in closest:
                 nursery.start_soon(tell, node)
         pause = _RENEW if len(taken) >= K else _FILL if taken else _AGAIN
-        self._due[key] = trio.current_time() + pause
+        self._due[key] = time.time() + pause

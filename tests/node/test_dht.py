@@ -1,6 +1,7 @@
 """The DHT among our own hosts: found in either order, at new addresses, past the dead and past liars."""
 
 import itertools
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -191,6 +192,23 @@ async def test_a_node_that_has_forgotten_a_record_is_told_again(monkeypatch: pyt
             holder.dht._providers.remove(dht_key(topic), id_bytes(provider.host.peer_id))
         assert holder.dht.records == 0
         await until(lambda: holder.dht.records == 2)
+
+
+@pytest.mark.parametrize("hours", [25, -25], ids=["slept", "put back"])
+async def test_a_record_is_told_again_when_the_clock_has_leapt(
+    monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    monkeypatch.setattr(dht_publisher, "_LOOK", 0.05)
+    async with peer() as holder, peer(holder.address, server=False) as provider:
+        service = pinned(provider.host.peer_id)
+        provider.provide(service)
+        await until(lambda: holder.dht.records == 1)
+        holder.dht._providers.remove(
+            dht_key(id_bytes(provider.host.peer_id)), id_bytes(provider.host.peer_id)
+        )
+        leapt = time.time() + hours * 3600
+        monkeypatch.setattr("peertunnel.discovery.dht_publisher.time.time", lambda: leapt)
+        await until(lambda: holder.dht.records == 1)
 
 
 async def test_what_we_hold_ourselves_is_withdrawn() -> None:

@@ -139,7 +139,8 @@ class Network:
             self._run(connection.close)
             raise UpgradeError("there are too many connections")
         self._run(self._serve, connection)
-        await connection.event_started.wait()
+        with trio.CancelScope(shield=True):  # a moment: who gave up now would leave one that nobody hears of
+            await connection.event_started.wait()
         if connection.is_closed:
             raise UpgradeError(connection.reason)
         for watcher in self.watchers:

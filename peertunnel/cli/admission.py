@@ -40,7 +40,7 @@ class Admission:
             from peertunnel.allowed import Allowed
 
             allowed = Allowed(self.allow, self.allowed_peers)
-        ask = Owner(service, session.emit).ask if self.ask else None
+        ask = Owner(service, session.emit, session.prompt.ask).ask if self.ask else None
         return Access(self.is_public, allowed, ask)
 
 

@@ -1,8 +1,7 @@
 """Asking the provider's owner, at the terminal, whether a peer may come in."""
 
-import sys
+from collections.abc import Awaitable, Callable
 
-import click
 import trio
 
 from peertunnel.errors import StoreError
@@ -13,6 +12,8 @@ from peertunnel.store import home
 
 ANSWER_TIME = 55.0  # seconds to answer, after which it is no; the peer waits for 60
 
+Ask = Callable[[str, float], Awaitable[str | None]]
+
 
 class Owner:
     """Asks about one peer at a time, and remembers: yes for good, no until the program ends.
@@ -20,11 +21,13 @@ class Owner:
     Args:
         service: what the peer wants.
         emit: takes a warning when nobody has answered.
+        ask: puts a question for so many seconds, and returns the answer if there is one; a Prompt's.
     """
 
-    def __init__(self, service: Service, emit: Emit) -> None:
+    def __init__(self, service: Service, emit: Emit, ask: Ask) -> None:
         self._service = service
         self._emit = emit
+        self._ask = ask
         self._accepted = KnownPeers(home() / "accepted_peers")
         self._refused: set[str] = set()
         self._complaint = Complaint()  # about the file
@@ -51,10 +54,7 @@ class Owner:
         if peer_id in self._refused:
             return False
         question = f"Peer {peer_id} knows the id of {self._service.name}. Let it in? [y/N] "
-        answer: str | None = None
-        with trio.move_on_after(ANSWER_TIME):
-            click.echo(question, err=True, nl=False)
-            answer = await _read_line()
+        answer = await self._ask(question, ANSWER_TIME)
         if answer is None:
             self._emit(Warned(f"Nobody answered for peer {peer_id}: it was not let in."))
             return False
@@ -63,9 +63,3 @@ class Owner:
             return False
         self._accepted.remember(label, peer_id)
         return True
-
-
-async def _read_line() -> str:
-    """Read a line from the terminal; what is typed while nobody asks stays for the next question."""
-    await trio.lowlevel.wait_readable(sys.stdin.fileno())
-    return sys.stdin.readline()

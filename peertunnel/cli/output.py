@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TextIO
 
 from peertunnel.cli.options import Flags
@@ -16,6 +16,7 @@ from peertunnel.errors import StoreError
 from peertunnel.events import Emit, Event, Events, Offered, Ready, Shared
 
 Say = Callable[[str], None]
+Aside = Callable[[], AbstractContextManager[None]]
 # What writing gives when the reader of a pipe, or a terminal, is there no more.
 _GONE = (errno.EPIPE, errno.EIO)
 
@@ -41,12 +42,16 @@ class JsonLines:
     lost: called when they can't be written, with None when the program that reads them has gone: nobody else is
     there to stop us.
     events: what is read, for when to write: what happens at once is written at once, in one call of the system.
+    aside: entered while something is written.
     """
 
-    def __init__(self, stream: TextIO, lost: Lost, events: Events | None = None) -> None:
+    def __init__(
+        self, stream: TextIO, lost: Lost, events: Events | None = None, aside: Aside = nullcontext
+    ) -> None:
         self._stream = stream
         self._lost = lost
         self._events = events or Events()
+        self._aside = aside
         self._lines: list[str] = []
 
     def __call__(self, event: Event) -> None:
@@ -58,8 +63,9 @@ class JsonLines:
         text = "".join(self._lines)
         self._lines.clear()
         try:
-            self._stream.write(text)
-            self._stream.flush()
+            with self._aside():
+                self._stream.write(text)
+                self._stream.flush()
         except OSError as error:
             _silence(self._stream)
             self._lost(_failure(error))
@@ -115,28 +121,32 @@ def reader(
     screen: Say | None = None,
     lost: Lost = insist,
     events: Events | None = None,
+    aside: Aside = nullcontext,
 ) -> Emit:
     """Give the reader that the flags ask for.
 
     advice: see Words. screen: says things above a display, if there is one. lost and events: see JsonLines.
+    aside: entered while something is written on the terminal, but not by screen.
     """
     results = sys.stderr if flags.stdout_is_data else sys.stdout
+    aside_for_results = aside if results.isatty() else nullcontext
     if flags.json:
-        return JsonLines(results, lost, events)
-    say = screen or printer(sys.stderr)
-    result = screen if screen and results.isatty() else printer(results, insist)
+        return JsonLines(results, lost, events, aside_for_results)
+    say = screen or printer(sys.stderr, aside=aside)
+    result = screen if screen and results.isatty() else printer(results, insist, aside_for_results)
     return Words(flags.verbosity, say, result, advice, is_private=sys.stderr.isatty())
 
 
-def printer(stream: TextIO, lost: Lost = lambda failure: None) -> Say:
+def printer(stream: TextIO, lost: Lost = lambda failure: None, aside: Aside = nullcontext) -> Say:
     """Give a function that prints a line on a stream, for as long as somebody reads it.
 
-    lost: called when it can't be written, with None when the reader has gone.
+    lost: called when it can't be written, with None when the reader has gone. aside: entered while it is written.
     """
 
     def say(text: str) -> None:
         try:
-            print(text, file=stream, flush=True)
+            with aside():
+                print(text, file=stream, flush=True)
         except OSError as error:  # a closed terminal or pipe is no reason to end running tunnels
             _silence(stream)
             lost(_failure(error))

@@ -1,6 +1,7 @@
 """One line at the bottom of a terminal: tunnels, bytes, rate and path."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -9,16 +10,22 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from peertunnel.cli.prompt import Prompt
 from peertunnel.cli.totals import Totals
 
 REFRESH = 0.5  # seconds; what a person can follow, and nothing against the data path
 
 
 class Display:
-    """The totals on stderr, redrawn while `draw` runs; what is said meanwhile goes above them."""
+    """The totals on stderr, redrawn while `draw` runs; what is said meanwhile goes above them.
 
-    def __init__(self, totals: Totals) -> None:
+    A question has their place while it stands.
+    """
+
+    def __init__(self, totals: Totals, prompt: Prompt) -> None:
         self._totals = totals
+        self._prompt = prompt
+        prompt.make_room = self._away
         self._console = Console(stderr=True)
         self._live = Live(
             console=self._console,
@@ -40,13 +47,26 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line above the display, whole, so that a command in it can be copied."""
-        with suppress(OSError):  # a terminal that was closed is no reason to end running tunnels
+        # A terminal that was closed is no reason to end running tunnels.
+        with suppress(OSError), self._prompt.aside():
             self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
     async def draw(self) -> None:
         """Redraw the line until cancelled."""
         while True:
             line = Text(self._totals.line(trio.current_time()), no_wrap=True, overflow="ellipsis")
-            with suppress(OSError):
-                self._live.update(line, refresh=True)
+            if self._live.is_started:
+                with suppress(OSError):
+                    self._live.update(line, refresh=True)
             await trio.sleep(REFRESH)
+
+    @contextmanager
+    def _away(self) -> Iterator[None]:
+        """Leave the last line to something else for now."""
+        with suppress(OSError):
+            self._live.stop()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self._live.start(refresh=True)

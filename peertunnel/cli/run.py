@@ -17,6 +17,7 @@ from peertunnel.cli import output
 from peertunnel.cli.admission import Admission
 from peertunnel.cli.limits import raise_open_files
 from peertunnel.cli.options import Flags
+from peertunnel.cli.prompt import Prompt
 from peertunnel.cli.totals import Totals
 from peertunnel.config import Config
 from peertunnel.endpoints import Endpoint
@@ -43,6 +44,7 @@ class Session:
     identity: Identity
     accept_new_key: bool = False
     emit: Events = field(default_factory=Events)
+    prompt: Prompt = field(default_factory=Prompt)
     stop: trio.Event = field(default_factory=trio.Event)
 
     @asynccontextmanager
@@ -212,13 +214,15 @@ def _reading(
 ) -> Iterator[None]:
     """Let people or programs read the events, with a display, drawn in the nursery, for people at a terminal."""
     if not nursery or flags.json or flags.quiet or flags.stdout_is_data or not sys.stderr.isatty():
-        reader = output.reader(flags, advice=advice, lost=lost, events=session.emit)
+        reader = output.reader(
+            flags, advice=advice, lost=lost, events=session.emit, aside=session.prompt.aside
+        )
         session.emit.subscribe(reader)
         yield
         return
     from peertunnel.cli.progress import Display  # rich takes a while to load
 
-    with Display(totals) as display:
+    with Display(totals, session.prompt) as display:
         session.emit.subscribe(output.reader(flags, advice=advice, screen=display.say))
         nursery.start_soon(display.draw)
         yield

@@ -9,6 +9,7 @@ import trio.testing
 
 from peertunnel.access import Access
 from peertunnel.cli.asking import Owner
+from peertunnel.cli.prompt import Prompt
 from peertunnel.discovery import Candidate
 from peertunnel.endpoints import TcpEndpoint
 from peertunnel.errors import Refused, StoreError
@@ -141,12 +142,10 @@ async def test_an_owner_who_cannot_be_asked_is_told_why(
         node_on(board) as there,
         trio.open_nursery() as nursery,
     ):
-        access = Access(ask=Owner(SERVICE, log).ask)
+        access, end = Access(ask=Owner(SERVICE, log, Prompt().ask).ask), TcpEndpoint(None, port)
 
         async def provide() -> None:
-            await expose(
-                there, SERVICE, TcpEndpoint(None, port), log, access=access, grace=0, stop=trio.Event()
-            )
+            await expose(there, SERVICE, end, log, access=access, grace=0, stop=trio.Event())
 
         nursery.start_soon(provide)
         nursery.start_soon(here.meet, SERVICE, Log(), lambda refusal: refused.set())

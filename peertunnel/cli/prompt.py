@@ -2,6 +2,7 @@
 
 import os
 import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
@@ -23,9 +24,10 @@ class Prompt:
         self.make_room: Callable[[], AbstractContextManager[None]] = nullcontext
 
     async def ask(self, question: str, seconds: float) -> str | None:
-        """Return the answer, or None when nobody gave one in time."""
+        """Return the answer, or None when nobody gave one in time; what was typed before is none."""
         answer = None
         with self.make_room():
+            _forget_what_was_typed()
             self._question = question
             _write(question)
             try:
@@ -52,6 +54,16 @@ class Prompt:
 def _write(text: str) -> None:
     with suppress(OSError):  # a terminal that was closed is no reason to end running tunnels
         click.echo(text, err=True, nl=False)
+
+
+def _forget_what_was_typed() -> None:
+    """Discard what was typed before there was a question: nobody meant it as the answer."""
+    descriptor = sys.stdin.fileno()
+    with suppress(OSError):  # not the terminal that we were started at, so it can't stop us
+        if os.tcgetpgrp(descriptor) != os.getpgrp():
+            return  # what is typed is another program's, and the system stops who meddles with it
+    with suppress(termios.error):
+        termios.tcflush(descriptor, termios.TCIFLUSH)
 
 
 async def _read_line() -> str:

@@ -73,6 +73,23 @@ def test_a_quiet_owner_is_asked(target: int, tmp_path: Path) -> None:
         assert ask(client, b"hello") == b"hello"
 
 
+def test_what_was_typed_before_the_question_is_no_answer(target: int, tmp_path: Path) -> None:
+    with ask_at(tmp_path / "a", target) as provider:
+        address = address_of(provider)
+        provider.type("y")
+        provider.until("y\r\n")
+        with (
+            consume(tmp_path / "stranger", address, *ID, "--wait", "5") as consumer,
+            connect(consumer.port()) as client,
+        ):
+            provider.until(r"Let it in\? \[y/N\] ")
+            provider.type("")
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        assert provider.end(signal.SIGINT) == 130
+    assert not (tmp_path / "a" / "accepted_peers").exists()
+
+
 async def test_a_question_that_nobody_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,16 +78,21 @@ def cli() -> None:
 
 def main() -> None:
     """Run `pt` and exit with one of the codes that docs/errors.md lists."""
-    _end_like_ctrl_c()
-    _open_what_is_closed()
     arguments = sys.argv[1:] or ["--help"]
     # A command line that can't be read has no flags yet, and its error still goes where it was asked for.
     flags = options.Flags(json="--json" in arguments)
     try:
-        code = cli.main(arguments, prog_name="pt", standalone_mode=False, obj=flags)
+        try:
+            _end_like_ctrl_c()
+            _open_what_is_closed()
+            code = cli.main(arguments, prog_name="pt", standalone_mode=False, obj=flags)
+        finally:
+            _end_undisturbed()
     except SystemExit:  # from click, which has completed a word, or whose reader has gone
         raise
     except BaseException as error:  # noqa: BLE001  nothing is above us that could tell the user
+        _end_undisturbed()  # a signal may have come amid the first time
+
         from peertunnel.cli.failures import report
 
         code = report(error, flags)
@@ -106,6 +111,12 @@ def _end_like_ctrl_c() -> None:
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) wants us to outlive the terminal
         signal.signal(signal.SIGHUP, interrupt)
+
+
+def _end_undisturbed() -> None:
+    """Ignore signals from now on: we end already, and one amid the last words would be a traceback."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def interrupt(_: int, frame: FrameType | None) -> None:

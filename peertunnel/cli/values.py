@@ -148,9 +148,19 @@ def peer(text: str) -> "Service | None":
 
 def soon(read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Callable[[], T]:
     """Read something slow while the caller goes on, to load libp2p, say; the result waits for it, or raises."""
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future
+    from threading import Thread
 
-    return ThreadPoolExecutor(1).submit(read, *args, **kwargs).result
+    future: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(read(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  the caller's, when it asks
+            future.set_exception(error)
+
+    Thread(target=work, daemon=True).start()  # a pool's thread would hold up our end
+    return future.result
 
 
 def _check_readable(addresses: Sequence[str]) -> None:

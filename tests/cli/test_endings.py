@@ -1,7 +1,10 @@
 """How `pt` ends: signals, grace, what is released, and the exit codes of what happens while it runs."""
 
+import os
+import re
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -11,9 +14,10 @@ import pytest
 import trio
 
 from peertunnel.cli.main import interrupt
-from tests.cli.commands import Started
+from tests.cli.commands import LOCALLY, POLL, SECONDS, Started, environment
 from tests.cli.servers import ask, connect, echo_server
 from tests.cli.test_terminal import Terminal
+from tests.tools import PT
 
 GRACE = "300"  # seconds; longer than any test waits, so that only an end before it passes
 STRONG = "9f8c3f3a1d5be07c42ad"  # an id that nobody warns of
@@ -112,6 +116,34 @@ def test_a_signal_before_anything_has_begun(number: int, tmp_path: Path) -> None
     with Terminal(tmp_path, "tcp", "--port", "1", with_stdin=True) as asking:
         asking.until("Tunnel id:")
         assert asking.end(number) == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_more_signals_amid_the_last_words(number: int, tmp_path: Path) -> None:
+    """They wait for room in a pipe, and so does the end."""
+    near, far = os.pipe()
+    command = [*PT, *LOCALLY, "bind", "--port", "0", "--id", STRONG]
+    with (
+        open(near) as errors,
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=far, env=environment(tmp_path)) as pt,
+    ):
+        port = int(re.split("[:\n]", errors.readline())[1])
+        errors.readline()  # the other family's
+        os.set_blocking(far, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(far, b"\n")
+        os.set_blocking(far, True)
+        os.close(far)
+        with pytest.raises(ConnectionRefusedError):
+            while True:
+                pt.send_signal(number)
+                connect(port).close()
+        for _ in range(50):  # the listener is closed a little earlier
+            pt.send_signal(number)
+            time.sleep(POLL)
+        assert errors.read().strip() == "Interrupted."
+        assert pt.wait(SECONDS) == 130
 
 
 def test_a_signal_amid_the_work_of_trio_itself() -> None:

@@ -1,5 +1,8 @@
 """What a command is given becomes a value or one sentence, whatever it is."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,3 +92,12 @@ def test_what_fails_soon_fails_when_it_is_wanted() -> None:
     result = values.soon(values.port, "x")
     with pytest.raises(UsageError):
         result()
+
+
+def test_what_comes_soon_does_not_hold_up_the_end() -> None:
+    lines = (
+        "import threading",
+        "from peertunnel.cli.values import soon",
+        "soon(threading.Event().wait)",
+    )
+    subprocess.run([sys.executable, "-c", "\n".join(lines)], check=True, timeout=60)

@@ -53,7 +53,5 @@ def tcp(
             await session.provide(node, offered, target or TcpEndpoint(None, port or 0), admission)
 
     tunnelid.warn(given, flags, admission.is_public)
-    public = " --public" if admission.is_public else ""
-    run(
-        flags, story, advice=f"pt bind --port {values.free_choice(port)} {given.again}{public}{flags.meeting}"
-    )
+    again, public = tunnelid.again(given, admission.is_public), " --public" if admission.is_public else ""
+    run(flags, story, advice=f"pt bind --port {values.free_choice(port)} {again}{public}{flags.meeting}")

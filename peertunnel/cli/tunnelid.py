@@ -95,6 +95,12 @@ def warn(tunnel_id: TunnelId | None, flags: Flags, is_public: bool = False) -> N
         )
 
 
+def again(tunnel_id: TunnelId, is_public: bool) -> str:
+    """Say how to give the id on the other machine: a log gets a placeholder for a secret one."""
+    may_be_seen = is_public or not tunnel_id.is_in_argv or sys.stderr.isatty()
+    return tunnel_id.again if may_be_seen else "--id NAME"
+
+
 def _is_strict() -> bool:
     return bool(click.get_current_context().params.get("strict"))
 

@@ -85,15 +85,17 @@ def test_no_id_is_asked_for_without_a_terminal(tmp_path: Path) -> None:
     assert ended.returncode == 2 and "no tunnel id" in ended.stderr
 
 
-def test_an_id_is_in_no_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["-vvv", "--json"])
+@pytest.mark.parametrize("given", [(), ("--id", STRONG)], ids=["by PT_ID", "by --id"])
+def test_an_id_is_in_no_log(given: tuple[str, ...], option: str, tmp_path: Path) -> None:
     """Everything that can be said, by both ends, about a tunnel that is used."""
-    shared = ("-vvv", "--wait", "20")
-    with Started(tmp_path / "a", "tcp", "--port", "1", *shared, PT_ID=STRONG) as provider:
+    shared, variables = (option, "--wait", "20", *given), {} if given else {"PT_ID": STRONG}
+    with Started(tmp_path / "a", "tcp", "--port", "1", *shared, **variables) as provider:
         address = provider.address()
         with Started(
-            tmp_path / "b", "bind", "--port", "0", "--peer", address, *shared, PT_ID=STRONG
+            tmp_path / "b", "bind", "--port", "0", "--peer", address, *shared, **variables
         ) as consumer:
-            consumer.until("Connected to")
+            consumer.until('Connected to|"kind":"path"')
             with suppress(ConnectionError), connect(consumer.port()) as client:
                 client.recv(1)  # the target refuses: that is told at both ends
             provider.until("Can't reach|refused")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.commands import Started, environment, run_pt
+from tests.cli.test_terminal import Terminal
 
 READY = r"^On the other machine: (.*)$"
 
@@ -16,9 +17,19 @@ def advice(home: Path, *arguments: str, **variables: str) -> str:
         return provider.until(READY)[1]
 
 
-def test_an_id_on_the_command_line_is_told_as_it_is(tmp_path: Path) -> None:
+def test_an_id_on_the_command_line_is_told_as_it_is_to_people(tmp_path: Path) -> None:
+    with Terminal(tmp_path, "tcp", "--port", "22", "--id", "blue heron") as provider:
+        provider.until(r"On the other machine: pt bind --port 2022 --id 'blue heron'\r\n")
+
+
+def test_an_id_on_the_command_line_is_not_told_to_a_log(tmp_path: Path) -> None:
     told = advice(tmp_path, "--port", "22", "--id", "blue heron")
-    assert told == "pt bind --port 2022 --id 'blue heron'"
+    assert told == "pt bind --port 2022 --id NAME"
+
+
+def test_a_public_id_is_told_to_everybody(tmp_path: Path) -> None:
+    told = advice(tmp_path, "--port", "22", "--id", "blue heron", "--public")
+    assert told == "pt bind --port 2022 --id 'blue heron' --public"
 
 
 def test_an_id_from_a_file_is_told_by_its_file(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ async def bind(
     Raises:
         NotFound: with stdio, no provider in time.
         Refused: with stdio, the provider does not serve tunnels, or did not prove itself.
-        TunnelAborted: with stdio, the tunnel was cut before it had ended.
+        TunnelAborted: with stdio, the tunnel was cut before it had ended, or stdout failed.
     """
     node.introduce(service)
     consumer = _Consumer(node, service, emit, wait)
@@ -116,13 +116,19 @@ class _Consumer:
                     await trio.sleep(grace)
                 nursery.cancel_scope.cancel()
 
+            async def stop_at_failure() -> None:
+                await sock.failed()  # of which the tunnel would learn only by more bytes for it
+                nursery.cancel_scope.cancel()
+
             nursery.start_soon(self._keeper.run)
             nursery.start_soon(stop_in_time)
+            nursery.start_soon(stop_at_failure)
             try:
                 outcome = await self._carry(sock, "stdio")
             except (NotFound, Refused) as error:  # not to leave as a group
                 failure = error
             nursery.cancel_scope.cancel()
+        sock.check()
         if failure is not None:
             raise failure
         if outcome is not None and outcome.end is End.NOT_SPOKEN:

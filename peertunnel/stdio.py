@@ -37,12 +37,28 @@ class StdioSocket(socket.socket):
         Raises TunnelAborted when stdout did not take everything.
         """
         await self._finished.wait()
-        if self._failure is not None:
-            raise TunnelAborted(f"Standard output failed: {self._failure.strerror}.") from self._failure
+        self.check()
 
-    def finish(self, failure: OSError | None) -> None:
-        """Note that nothing more goes to stdout, and why if it was not all; called by the thread's report."""
+    async def failed(self) -> None:
+        """Wait until stdout has failed, for ever if it does not."""
+        await self._finished.wait()
+        if self._failure is None:
+            await trio.sleep_forever()
+
+    def check(self) -> None:
+        """Raise TunnelAborted if stdout has failed."""
+        if self._failure is not None:
+            hint = "What was received is incomplete, and so may be what was sent; try again."
+            raise TunnelAborted(
+                f"Standard output failed: {self._failure.strerror}.", hint=hint
+            ) from self._failure
+
+    def fail(self, failure: OSError) -> None:
+        """Note why stdout does not take everything; called by its thread."""
         self._failure = failure
+
+    def finish(self) -> None:
+        """Note that nothing more goes to stdout; called by its thread's report."""
         self._finished.set()
 
 
@@ -72,19 +88,18 @@ def _read_input(far: socket.socket) -> None:
 
 
 def _write_output(far: socket.socket, sock: StdioSocket, token: trio.lowlevel.TrioToken) -> None:
-    failure: OSError | None = None
     with far:
         try:
             while data := _received(far):
                 _write(_STDOUT, data)
         except OSError as error:
-            failure = error
+            sock.fail(error)  # first, so that who is told by the shutdown finds the cause
         with contextlib.suppress(OSError):
             _end_output()
         with contextlib.suppress(OSError):
             far.shutdown(socket.SHUT_RD)  # whoever still sends is told so
     with contextlib.suppress(trio.RunFinishedError):
-        token.run_sync_soon(sock.finish, failure)
+        token.run_sync_soon(sock.finish)
 
 
 def _received(far: socket.socket) -> bytes:

@@ -1,11 +1,13 @@
 """The second table of docs/errors.md: what befalls a command or a tunnel while it runs."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 import trio
@@ -18,6 +20,7 @@ from tests.tools import PT, need_namespaces
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/errors.md").read_text().partition("## While it runs")[2]
 ROWS = re.findall(r"^\| (.+?) \| (.+?) \| (.*?) ?\| (\d+) \|$", DOCUMENT, re.MULTILINE)
+FULL = Path("/dev/full")
 NO_PORT = "1"  # tcpmux, which nobody serves
 
 
@@ -43,12 +46,12 @@ def provide(home: Path, port: int | str) -> Started:
     return Started(home / "provider", "tcp", "--port", str(port), "--id", "heron", "-v")
 
 
-def consume_stdio(home: Path, address: str, **options: int) -> subprocess.Popen[bytes]:
+def consume_stdio(home: Path, address: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [*PT, *LOCALLY, "bind", "--stdio", "--peer", address, "--id", "heron"],
         env=environment(home / "consumer"),
         stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
     )
 
@@ -63,6 +66,29 @@ def test_the_provider_goes_away_in_the_middle(target: int, tmp_path: Path) -> No
         _, errors = consumer.communicate(timeout=SECONDS)
     assert consumer.returncode == row("`--stdio`: the provider goes")[2]
     assert re.search(told("`--stdio`: the provider goes"), errors.decode())
+
+
+@pytest.mark.parametrize("output", ["a full disk", "a pipe without a reader"])
+def test_the_output_of_stdio_fails(output: str, target: int, tmp_path: Path) -> None:
+    """While the input says nothing, and does not end."""
+    if output == "a full disk" and not FULL.exists():
+        pytest.skip("this system has no disk that is always full")
+    with (
+        FULL.open("w") if output == "a full disk" else nobody_reads() as stdout,
+        provide(tmp_path, target) as provider,
+        consume_stdio(tmp_path, provider.address(), stdout.fileno()) as consumer,
+    ):
+        assert consumer.stdin is not None and consumer.stderr is not None
+        consumer.stdin.write(b"hello")
+        consumer.stdin.flush()
+        assert consumer.wait(SECONDS) == row("`--stdio`: stdout is")[2]
+        assert re.search(told("`--stdio`: stdout is") + r"\Z", consumer.stderr.read().decode())
+
+
+def nobody_reads() -> IO[str]:
+    near, far = os.pipe()
+    os.close(near)
+    return open(far, "w")
 
 
 def test_the_target_of_stdio_refuses(tmp_path: Path) -> None:

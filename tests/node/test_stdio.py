@@ -68,6 +68,13 @@ STORIES = {
             print("told", file=sys.stderr)
         await sock.flushed()
     """,
+    "until it breaks, and ask why": """
+        try:
+            while True:
+                await stream.send_all(b"x" * 65536)
+        except trio.BrokenResourceError:
+            sock.check()
+    """,
 }
 
 
@@ -200,6 +207,14 @@ def test_output_that_nobody_takes_is_told_to_who_sends() -> None:
         assert pipe(process.stderr).read() == b"told\nStandard output failed: Broken pipe.\n"
         assert process.wait(timeout=60) == 1
     os.close(far)
+
+
+def test_who_is_told_that_nobody_takes_the_output_is_told_why() -> None:
+    near, far = os.pipe()
+    os.close(near)
+    done = run(program("until it breaks, and ask why"), stdin=DEVNULL, stdout=far)
+    os.close(far)
+    assert (done.returncode, done.stderr) == (1, b"Standard output failed: Broken pipe.\n")
 
 
 @pytest.mark.parametrize("redirection", ["<&-", ">&-"])

@@ -207,6 +207,7 @@ async def test_a_record_is_told_again_when_the_clock_has_leapt(
         await until(lambda: holder.dht.records == 1)
         monkeypatch.setattr(dht_publisher, "time", SimpleNamespace(time=lambda: next(clock)))
         holder.dht._providers.remove(dht_key(provider_id), provider_id)
+        assert not holder.dht.records
         await until(lambda: holder.dht.records == 1)
 
 

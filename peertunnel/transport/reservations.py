@@ -1,9 +1,10 @@
 """Reservations: relays that pass circuits on to us, kept as long as we want to be reached (libp2p specs, relay/circuit-v2).
 
-1. Relays are offered by the user, or found among the peers that we meet; of those that were found the nearest are asked,
-   and only if nobody reaches us otherwise.
+1. Relays are named by the user, or found among the peers that we meet. All that were named are asked: others may know of
+   no other way to us. Of those that were found the nearest fill what is missing, and only if nobody reaches us otherwise.
 2. A reservation lasts as long as the connection; it is renewed when half of its time is over.
-3. A relay that is lost, or that refuses, is tried again after 0.5, 1, 2 … 30 seconds, and another one meanwhile.
+3. A relay that is lost, or that refuses, is tried again after 0.5, 1, 2 … 30 seconds, and another one meanwhile; one that
+   was named, after four seconds at the most, whatever else holds.
 """
 
 import logging
@@ -27,7 +28,7 @@ from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.requests import read_message
 from peertunnel.transport.visits import Visits
 
-WANTED = 2  # relays at a time; go-libp2p's autorelay default
+WANTED = 2  # relays at a time, unless the user has named more; go-libp2p's autorelay default
 MAX_OFFERED = 32  # relays that are remembered; a found one that has failed makes room for a new one
 MAX_ADDRESSES = 4  # of one relay that we announce
 TIMEOUT = 10.0  # seconds for a relay to be reached, and again to answer
@@ -139,11 +140,14 @@ class Reservations:
                 due = sorted(
                     ((r.is_found, r.pause, r.distance, peer) for peer, r in idle if r.again_at <= now)
                 )
-                for *_, peer_id in due[: max(0, self._missing)]:
-                    self._relays[peer_id].is_trying = True
-                    nursery.start_soon(self._hold, peer_id, self._relays[peer_id])
-                later = [relay.again_at for _, relay in idle if relay.again_at > now]
-                with trio.move_on_at(min(later) if later and self._missing else float("inf")):
+                for is_found, *_, peer_id in due:
+                    if self._missing or not is_found:
+                        self._relays[peer_id].is_trying = True
+                        nursery.start_soon(self._hold, peer_id, self._relays[peer_id])
+                later = [
+                    r.again_at for _, r in idle if r.again_at > now and (self._missing or not r.is_found)
+                ]
+                with trio.move_on_at(min(later, default=float("inf"))):
                     await self._changed.wait()
 
     @property
@@ -154,11 +158,16 @@ class Reservations:
     def _may_try(self, relay: _Relay) -> bool:
         return not relay.is_trying and (self.takes_found or not relay.is_found)
 
+    def _may_stay(self, relay: _Relay) -> bool:
+        """Return whether a reservation may be renewed: a found relay makes way for those that were named."""
+        held = sum(bool(other.addresses) for other in self._relays.values())
+        return not relay.is_found or (self.takes_found and held <= WANTED)
+
     async def _hold(self, peer_id: str, relay: _Relay) -> None:
         """Reserve at a relay, and renew it until that fails or the connection ends."""
         try:
             async with self._visits.at_relay(peer_id, relay.places, TIMEOUT) as connection:
-                while not connection.is_closed and (self.takes_found or not relay.is_found):
+                while not connection.is_closed and self._may_stay(relay):
                     reservation = await reserve_at(connection, self._own_id)
                     relay.addresses = _addresses(peer_id, connection, relay.places, reservation)
                     relay.pause = _FIRST_PAUSE

@@ -153,6 +153,45 @@ async def test_a_relay_that_is_lost_is_reserved_at_again_when_it_returns() -> No
             await until_reserved(provider, 2)
 
 
+async def test_a_named_relay_is_tried_again_though_found_ones_hold() -> None:
+    identity = Identity.ephemeral()
+    async with relay() as (one, _), relay() as (other, _), reserved() as provider:
+        found = {one.peer_id, other.peer_id}
+        async with relay(identity=identity) as (point, _):
+            listen = (point.addresses[0].rpartition("/p2p/")[0],)
+            provider.reservations.offer(point.peer_id, point.addresses)
+            await until_reserved(provider)
+            for relayed in (one, other):
+                provider.reservations.offer(relayed.peer_id, relayed.addresses, is_found=True)
+            provider.reservations.take_found(True)
+            await until_reserved(provider, 2)
+        await until(lambda: {relay_of(address) for address in provider.addresses} == found)
+        async with relay(identity=identity, listen=listen):
+            await until_reserved(provider, 3)
+
+
+async def test_found_relays_make_way_for_named_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reservations, "_LEAST", 0.2)
+    monkeypatch.setattr(reservations, "_MOST", 0.2)
+    async with (
+        relay() as (one, _),
+        relay() as (other, _),
+        relay() as (point, _),
+        reserved() as provider,
+    ):
+        for relayed in (one, other):
+            provider.reservations.offer(relayed.peer_id, relayed.addresses, is_found=True)
+        provider.reservations.take_found(True)
+        await until_reserved(provider, 2)
+        provider.reservations.offer(point.peer_id, point.addresses)
+
+        def has_made_way() -> bool:
+            relays = {relay_of(address) for address in provider.addresses}
+            return point.peer_id in relays and len(relays) == reservations.WANTED
+
+        await until(has_made_way)
+
+
 async def test_a_reservation_that_fails_unforeseen_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     failures = [KeyError("unforeseen")]
 

@@ -9,6 +9,7 @@ import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import trio
 from libp2p.peer.id import ID
@@ -33,12 +34,35 @@ from peertunnel.transport.way import Limit, Way
 
 HEAD_START = 0.25  # seconds that direct addresses get, as IPv6 gets before IPv4 (RFC 8305, section 8)
 RELAY_TIMEOUT = 10.0  # seconds for a relay to be reached, and again for it to reach the peer
-MAX_CALLS = 256  # circuits to us whose handshakes are under way, or wait for their turn
-MAX_CALLS_PER_CALLER = MAX_HANDSHAKES // 4  # of the handshakes; one peer makes nobody wait
+MAX_CALLS = 256  # circuits to us through one relay whose handshakes are under way, or wait for their turn
+MAX_CALLS_PER_CALLER = MAX_HANDSHAKES // 4  # of a relay's handshakes; one peer makes nobody wait
 BUFFER = 1024 * 1024  # bytes between the stream and the inner session, each way: one batch
 _LINGER = 2.0  # seconds for the last bytes of a circuit to leave once its connection has ended
 _MARK = "/p2p-circuit"
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class _Calls:
+    """The calls that one relay passes on; a hostile one, which makes up calls and callers, is in no other's way."""
+
+    count: int = 0
+    callers: Counter[str] = field(default_factory=Counter)  # whose handshakes are under way
+    handshakes: Handshakes = field(default_factory=Handshakes)
+    turn: trio.Lock = field(default_factory=trio.Lock)  # the first that waits is the first that begins
+
+    @contextmanager
+    def one_of(self, caller: str) -> Iterator[None]:
+        """Count a handshake as one of a caller's; raises CircuitRefused if it has too many."""
+        if self.callers[caller] >= MAX_CALLS_PER_CALLER:
+            raise CircuitRefused(Status.RESOURCE_LIMIT_EXCEEDED)
+        self.callers[caller] += 1
+        try:
+            yield
+        finally:
+            self.callers[caller] -= 1
+            if not self.callers[caller]:
+                del self.callers[caller]
 
 
 class Circuits:
@@ -58,10 +82,7 @@ class Circuits:
         self._dialler = dialler
         self._visits = visits
         self._admits = admits
-        self._calls = 0
-        self._callers: Counter[str] = Counter()  # whose handshakes are under way
-        self._handshakes = Handshakes()
-        self._turn = trio.Lock()  # the first that waits is the first that begins
+        self._calls: dict[str, _Calls] = {}  # by relay; there are as many as are admitted, at the most
 
     # -- to others ------------------------------------------------------------------------------------------------
 
@@ -117,19 +138,23 @@ class Circuits:
     def accept(self, stream: MuxedStream) -> None:
         """Take a stream on which a relay passes a call on."""
         is_direct = stream.muxed_conn.way.kind != "relayed"  # a circuit leads into no other
-        if self._calls >= MAX_CALLS or not is_direct or not self._admits(stream.peer):
+        if not is_direct or not self._admits(stream.peer):
             stream.abort()
             return
-        self._calls += 1
-        self._dialler.start_soon(self._answer, stream)
+        calls = self._calls.setdefault(stream.peer, _Calls())
+        if calls.count >= MAX_CALLS:
+            stream.abort()
+            return
+        calls.count += 1
+        self._dialler.start_soon(self._answer, stream, calls)
 
-    async def _answer(self, stream: MuxedStream) -> None:
+    async def _answer(self, stream: MuxedStream, calls: _Calls) -> None:
         try:
-            async with self._turn:
-                await self._handshakes.make_room()
-                place = self._handshakes.begin()
-            with self._handshakes.run(place):
-                await self._take(stream)
+            async with calls.turn:
+                await calls.handshakes.make_room()
+                place = calls.handshakes.begin()
+            with calls.handshakes.run(place):
+                await self._take(stream, calls)
         except CircuitRefused as refusal:
             await self._refuse(stream, refusal.status)
         except RemoteProtocolError:
@@ -140,28 +165,18 @@ class Circuits:
             _log.exception("a call through %s failed", stream.peer)
             stream.abort()
         finally:
-            self._calls -= 1
+            calls.count -= 1
+            if not calls.count:
+                del self._calls[stream.peer]
 
-    async def _take(self, stream: MuxedStream) -> None:
+    async def _take(self, stream: MuxedStream, calls: _Calls) -> None:
         """Take a call, and serve the connection that comes of it; raises CircuitRefused if its caller has too many."""
         with trio.fail_after(RELAY_TIMEOUT):
             caller, limit = destination.read_stop(await read_message(stream, MAX_MESSAGE))
-            with self._one_of(caller):
+            with calls.one_of(caller):
                 await stream.write(encode_delimited(destination.accept_stop()))
                 connection = await self._secure(stream, ID.from_base58(caller), limit, is_client=False)
                 await self._network.take_in(connection)
-
-    @contextmanager
-    def _one_of(self, caller: str) -> Iterator[None]:
-        if self._callers[caller] >= MAX_CALLS_PER_CALLER:
-            raise CircuitRefused(Status.RESOURCE_LIMIT_EXCEEDED)
-        self._callers[caller] += 1
-        try:
-            yield
-        finally:
-            self._callers[caller] -= 1
-            if not self._callers[caller]:
-                del self._callers[caller]
 
     async def _refuse(self, stream: MuxedStream, status: Status) -> None:
         try:

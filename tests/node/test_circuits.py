@@ -15,7 +15,8 @@ from peertunnel.errors import NotFound
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.address import split_address
-from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, CircuitRefused, Limit, client
+from peertunnel.protocols.circuit import HOP, MAX_MESSAGE, STOP, CircuitRefused, Limit, client
+from peertunnel.protocols.circuit import relay as wire
 from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.transport import circuits, handshakes, reservations
 from peertunnel.transport.circuits import relay_of
@@ -319,6 +320,31 @@ async def test_one_silent_caller_makes_nobody_wait(monkeypatch: pytest.MonkeyPat
         silent[0].abort()
         await until(lambda: server.book.circuits == len(silent))
         await connection.close()
+
+
+async def test_a_hostile_relay_is_in_no_other_relays_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes as many calls as it can, all in the name of whoever would call through the other one."""
+    monkeypatch.setattr(handshakes, "MAX_HANDSHAKES", circuits.MAX_CALLS_PER_CALLER)
+    monkeypatch.setattr(handshakes, "HANDSHAKE_PATIENCE", float("inf"))
+    monkeypatch.setattr(circuits, "MAX_CALLS", circuits.MAX_CALLS_PER_CALLER)
+    async with (
+        relay() as (point, _),
+        relay() as (hostile, _),
+        reserved(point, hostile) as provider,
+        open_host(Identity.ephemeral(), ()) as guest,
+    ):
+        (connection,) = hostile.connections(provider.peer_id)
+        for _ in range(circuits.MAX_CALLS):
+            stream = await connection.open_tunnel(STOP)
+            await stream.write(encode_delimited(wire.call(guest.peer_id, None)))
+            wire.check_accepted(await read_message(stream, MAX_MESSAGE))
+        through = [address for address in provider.addresses if relay_of(address) == point.peer_id]
+        await guest.dial(provider.peer_id, through, PATIENCE)
+        with pytest.raises(NotFound):
+            await guest.dial(provider.peer_id, set(provider.addresses) - set(through), PATIENCE)
+        await connection.close()
+        (kept,) = (way for way in provider.network.transports if isinstance(way, circuits.Circuits))
+        await until(lambda: not kept._calls)
 
 
 async def test_calls_from_a_relay_that_was_not_asked_are_refused() -> None:

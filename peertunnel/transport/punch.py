@@ -55,7 +55,7 @@ IDENTIFY = 3.0  # seconds for a peer to tell its addresses; then a hole is punch
 HEAD_START = 0.1  # seconds, and a round trip, that a public peer has to answer before a hole is punched
 RELAPSE = 1.0  # seconds from the loss of a direct connection to the next round
 ADDRESS_INTERVAL = 5.0  # seconds between looks for whether our addresses have changed
-MAX_EFFORTS = 64  # peers at a time that we try to reach
+MAX_ROUNDS = 64  # at a time; further peers wait for their turn
 MAX_ANSWERS = 64  # attempts at a time in which we are the responder
 MAX_ANSWERS_PER_PEER = 2  # of them with one peer: the last one may still be dialling
 _log = logging.getLogger(__name__)
@@ -113,7 +113,8 @@ class HolePunching:
         self._host = host
         self._on_failed = on_failed
         self._nursery: trio.Nursery | None = None
-        self._efforts: dict[str, _Effort] = {}
+        self._efforts: dict[str, _Effort] = {}  # one for each peer that a circuit has come from
+        self._rounds = trio.CapacityLimiter(MAX_ROUNDS)
         self._answers: Counter[str] = Counter()
         self._awaited: dict[str, list[trio.CancelScope]] = {}
         self._chance = Chance(host)
@@ -148,7 +149,7 @@ class HolePunching:
         elif not connection.is_initiator:
             if peer_id in self._efforts:
                 self._efforts[peer_id].again.set()
-            elif len(self._efforts) < MAX_EFFORTS:
+            else:
                 self._efforts[peer_id] = effort = _Effort()
                 self._nursery.start_soon(self._strive, peer_id, effort)
 
@@ -181,12 +182,13 @@ class HolePunching:
             while (circuit := self._connection(peer_id, is_circuit=True)) is not None:
                 if (direct := self._connection(peer_id, is_circuit=False)) is not None:
                     pauses = chain(ROUND_PAUSES, repeat(ROUND_PAUSES[-1]))
-                    await direct.event_closed.wait()
+                    await _any_of(direct.event_closed, circuit.event_closed)
                     await trio.sleep(RELAPSE)
                     continue
-                effort.again = trio.Event()
                 with self._until_met(peer_id):
-                    await contained(self._round, circuit)
+                    async with self._rounds:  # who only waits, for a round or a relapse, is in nobody's way
+                        effort.again = trio.Event()
+                        await contained(self._round, circuit)
                     await self._rest(effort, circuit, next(pauses))
         except Exception:  # noqa: BLE001  a task boundary
             _log.exception("punching a hole to %s failed", peer_id)
@@ -330,6 +332,18 @@ class HolePunching:
             _log.exception("meeting %s by chance failed", stream.peer)
         finally:
             stream.abort()
+
+
+async def _any_of(*events: trio.Event) -> None:
+    """Wait until one of some events has happened."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)
 
 
 async def _is_ours(circuit: MuxedConnection) -> bool:

@@ -187,6 +187,24 @@ async def test_a_hole_that_has_closed_is_punched_again(monkeypatch: pytest.Monke
                 await trio.sleep(0.01)
 
 
+async def test_peers_take_turns_and_who_only_waits_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(punch, "MAX_ROUNDS", 1)
+    monkeypatch.setattr(punch, "REFUSAL_PAUSES", ())
+    async with end(serves=False) as unable, end() as one, end() as other, end() as called:
+        circuits = [await circuit(caller, called) for caller in (unable, one, other)]
+        await until(lambda: one.punched and other.punched)
+        assert not unable.punched and not any(ours.is_closed for ours, _ in circuits)
+
+
+async def test_a_circuit_that_has_ended_is_no_reason_to_wait_for_a_relapse() -> None:
+    async with end() as caller, end() as called:
+        ours, _ = await circuit(caller, called)
+        await until(lambda: caller.punched and called.punched)
+        await ours.close()
+        await until(lambda: not called.punching._efforts)
+        assert called.direct(caller)
+
+
 async def test_a_peer_that_is_open_for_us_is_dialled_from_any_port() -> None:
     async with end() as caller, end() as called:
         hide_ports(caller, called)

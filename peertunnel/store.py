@@ -22,23 +22,29 @@ _APP = "peertunnel"
 
 
 def home() -> Path:
-    """Give the directory of all our files: $PT_HOME, or else the user's place for configuration."""
+    """Give the directory of all our files: $PT_HOME, or else the user's place for configuration; raises StoreError."""
     own = os.environ.get("PT_HOME")
-    return Path(os.path.expanduser(own)) if own else Path(platformdirs.user_config_dir(_APP, appauthor=False))
+    try:
+        return Path(own or platformdirs.user_config_dir(_APP, appauthor=False)).expanduser()
+    except RuntimeError:  # $HOME is not set, and nobody knows the user, as in some containers
+        what = f"no home directory for PT_HOME {own}" if own else "no home directory"
+        raise StoreError(
+            f"There is {what}.", hint="Set PT_HOME to the directory where pt may keep files."
+        ) from None
 
 
 def config_path() -> Path:
-    """Give the path of the configuration file."""
+    """Give the path of the configuration file; raises StoreError."""
     return home() / "config.toml"
 
 
 def identity_path() -> Path:
-    """Give the path of the identity's key."""
+    """Give the path of the identity's key; raises StoreError."""
     return home() / "identity.key"
 
 
 def known_peers_path() -> Path:
-    """Give the path of the file of the providers' keys that are known."""
+    """Give the path of the file of the providers' keys that are known; raises StoreError."""
     return home() / "known_peers"
 
 

@@ -33,6 +33,13 @@ def test_pt_home_overrides_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert store.home() == tmp_path / "pt"
 
 
+def test_a_home_that_nobody_has_is_no_folder_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PT_HOME", "~nobody.here/pt")
+    with pytest.raises(StoreError, match=r"no home directory for PT_HOME ~nobody\.here/pt\.") as caught:
+        store.home()
+    assert "PT_HOME" in caught.value.hint
+
+
 def test_a_private_file_is_private(tmp_path: Path) -> None:
     path = tmp_path / "new" / "deep" / "file"
     store.write_private(path, b"one")

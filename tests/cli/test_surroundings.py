@@ -1,0 +1,30 @@
+"""What a command finds in its environment: no home, streams of little use, and variables."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import SECONDS, environment
+from tests.cli.test_incidents import told
+from tests.tools import PT, need, need_namespaces
+
+UNKNOWN_USER = "12345"  # as in `docker run -u 12345`
+
+
+@pytest.mark.parametrize("home", [None, ""])
+def test_a_user_without_a_home(home: str | None, tmp_path: Path) -> None:
+    need_namespaces()
+    unset = {"HOME", "PT_HOME", "XDG_CONFIG_HOME"}
+    variables = {name: value for name, value in environment(tmp_path).items() if name not in unset}
+    ended = subprocess.run(
+        [need("unshare"), "--user", f"--map-user={UNKNOWN_USER}", *PT, "info"],
+        env=variables if home is None else {**variables, "HOME": home},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert re.fullmatch(told("`HOME`"), ended.stderr)
+    assert (ended.returncode, ended.stdout) == (1, "")

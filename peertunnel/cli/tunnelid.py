@@ -21,12 +21,21 @@ HOW = "Give --id NAME or --id-file FILE, or set PT_ID."
 
 @dataclass(frozen=True, slots=True)
 class TunnelId:
-    """A tunnel id. again: how to give it on the other machine, as an option or a remark."""
+    """A tunnel id. again: how to give it on the other machine, as an option or a remark.
+
+    Raises UsageError for a text that is not UTF-8.
+    """
 
     text: str = field(repr=False)
     again: str = field(repr=False)
     is_strict: bool = False  # a weak one is refused
     is_in_argv: bool = False  # where `ps` shows it to everybody on the machine
+
+    def __post_init__(self) -> None:
+        try:
+            self.text.encode()
+        except UnicodeEncodeError:  # Python makes lone surrogates of the bytes that it can't decode
+            raise _not_utf8() from None
 
 
 def option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +82,10 @@ def required(tunnel_id: TunnelId | None, *, may_ask: bool = True) -> TunnelId:
     if tunnel_id is not None:
         return tunnel_id
     if may_ask and sys.stdin.isatty() and sys.stderr.isatty():
-        text = click.prompt("Tunnel id", hide_input=True, err=True)
+        try:
+            text = click.prompt("Tunnel id", hide_input=True, err=True)
+        except UnicodeDecodeError:
+            raise _not_utf8() from None
         return TunnelId(text, "(with the same id)", is_strict=_is_strict())
     raise UsageError("There is no tunnel id.", hint=HOW)
 
@@ -99,6 +111,12 @@ def again(tunnel_id: TunnelId, is_public: bool) -> str:
     """Say how to give the id on the other machine: a log gets a placeholder for a secret one."""
     may_be_seen = is_public or not tunnel_id.is_in_argv or sys.stderr.isatty()
     return tunnel_id.again if may_be_seen else "--id NAME"
+
+
+def _not_utf8() -> UsageError:
+    return UsageError(
+        "A tunnel id is text in UTF-8.", hint="Set the terminal to UTF-8, or choose another id."
+    )
 
 
 def _is_strict() -> bool:

@@ -1,17 +1,20 @@
 """`pt id`, and what is said about ids that are easy to guess."""
 
 import json
+import os
+import re
 import signal
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import LOCALLY, Started, run_pt
+from tests.cli.commands import LOCALLY, SECONDS, Started, run_pt
 from tests.cli.servers import connect
 from tests.cli.test_terminal import Terminal
 
 STRONG = "9f8c3f3a1d5be07c42ad"
+NOT_UTF8 = b"abc\xff"
 
 
 def test_a_new_id_is_strong(tmp_path: Path) -> None:
@@ -78,6 +81,23 @@ def test_a_weak_id_that_is_typed_is_refused_if_that_is_wanted(tmp_path: Path) ->
         terminal.type("heron")
         terminal.until("easy to guess")
         assert terminal.process.wait(30) == 2
+
+
+def test_bytes_that_are_typed_have_to_be_text(tmp_path: Path) -> None:
+    with Terminal(tmp_path, "id", "check", with_stdin=True) as terminal:
+        terminal.until("Tunnel id:")
+        terminal.type(NOT_UTF8)
+        terminal.until(re.escape("error: A tunnel id is text in UTF-8.\r\n hint: "))
+        assert terminal.process.wait(SECONDS) == 2
+
+
+@pytest.mark.parametrize(
+    "command", [("id", "check", "--id"), ("tcp", "--port", "8000", "--id"), ("ping",)], ids=" ".join
+)
+def test_bytes_that_are_given_have_to_be_text(command: tuple[str, ...], tmp_path: Path) -> None:
+    ended = run_pt(tmp_path, *command, os.fsdecode(NOT_UTF8))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[0] == "error: A tunnel id is text in UTF-8."
 
 
 def test_no_id_is_asked_for_without_a_terminal(tmp_path: Path) -> None:

@@ -53,9 +53,9 @@ class Terminal:
             time.sleep(POLL)
         return found
 
-    def type(self, text: str) -> None:
+    def type(self, text: str | bytes) -> None:
         """Type a line."""
-        os.write(self._master, f"{text}\n".encode())
+        os.write(self._master, (text.encode() if isinstance(text, str) else text) + b"\n")
 
     def end(self, number: int) -> int:
         """Send a signal, read the rest, and give the exit code."""

@@ -90,6 +90,10 @@ def load_config(path: Path | None = None) -> Config:
         raise ConfigError(f"{path} is not text in UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}.") from None
+    except ValueError:  # int() takes 4300 digits
+        raise ConfigError(f"{path} has a number with too many digits.") from None
+    except RecursionError:
+        raise ConfigError(f"{path} nests lists or tables too deep.") from None
     except OSError as error:
         hint = f"Check the permissions of {path.parent}, or set PT_HOME to another directory."
         raise ConfigError(

@@ -31,9 +31,13 @@ def port(text: str) -> int:
 
 def local_port(text: str) -> int:
     """Read a port to listen on: 0 to 65535, where 0 picks a free one."""
-    if not (text.isascii() and text.isdigit()) or int(text) > MAX_PORT:
+    try:
+        number = int(text) if text.isascii() and text.isdigit() else -1
+    except ValueError:  # int() takes 4300 digits
+        number = -1
+    if not 0 <= number <= MAX_PORT:
         raise UsageError(f"{text!r} is not a port.", hint=f"A port is a number from 0 to {MAX_PORT}.")
-    return int(text)
+    return number
 
 
 def free_choice(port: int | None) -> int:

@@ -17,6 +17,8 @@ FILES = {
     "empty.txt": b"",
     "binary.txt": b"\xff\xfe",
     "broken.toml": b"wait = = 3\n",
+    "number.toml": b"wait = " + b"9" * 5000,
+    "deep.toml": b"wait = " + b"[" * 3000,
     "unknown.toml": b"# mine\nprot = 22\n",
     "wrong.toml": b'wait = "long"\n',
     "open.key": b"",

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from types import FrameType
 from typing import Any
 
@@ -85,6 +86,7 @@ def main() -> None:
         try:
             _end_like_ctrl_c()
             _open_what_is_closed()
+            _print_whatever_it_is()
             code = cli.main(arguments, prog_name="pt", standalone_mode=False, obj=flags)
         finally:
             _end_undisturbed()
@@ -104,6 +106,13 @@ def _open_what_is_closed() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  for good
+
+
+def _print_whatever_it_is() -> None:
+    """Have characters that an output's encoding lacks printed as \\u2192 and the like, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _end_like_ctrl_c() -> None:

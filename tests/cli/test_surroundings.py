@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import SECONDS, environment
+from tests.cli.commands import SECONDS, environment, run_pt
 from tests.cli.test_incidents import told
 from tests.tools import PT, need, need_namespaces
 
@@ -28,3 +28,13 @@ def test_a_user_without_a_home(home: str | None, tmp_path: Path) -> None:
     )
     assert re.fullmatch(told("`HOME`"), ended.stderr)
     assert (ended.returncode, ended.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "folder", "shown"),
+    [("latin-1", "h→", r"h\u2192"), ("ascii", "hä", r"h\xe4"), ("utf-8", "h\udcff", r"h\udcff")],
+)
+def test_what_an_output_has_no_characters_for(encoding: str, folder: str, shown: str, tmp_path: Path) -> None:
+    ended = run_pt(tmp_path / folder, "info", PYTHONIOENCODING=encoding)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"{tmp_path}/{shown}/identity.key\n" in ended.stdout

@@ -81,7 +81,7 @@ def main() -> None:
     """Run `pt` and exit with one of the codes that docs/errors.md lists."""
     arguments = sys.argv[1:] or ["--help"]
     # A command line that can't be read has no flags yet, and its error still goes where it was asked for.
-    flags = options.Flags(json="--json" in arguments)
+    flags = options.Flags(json="--json" in arguments or options.json_by_variable())
     try:
         try:
             _end_like_ctrl_c()

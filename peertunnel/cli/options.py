@@ -1,5 +1,6 @@
 """The options that every command understands, before its name or after it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,14 @@ def shared(*, on_group: bool = False) -> Callable[[F], F]:
         return command
 
     return add
+
+
+def json_by_variable() -> bool:
+    """Return whether PT_JSON asks for JSON lines, for when the options can't be read."""
+    try:
+        return bool(click.BOOL(os.environ.get("PT_JSON") or "no"))
+    except click.BadParameter:
+        return False
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -38,3 +38,19 @@ def test_what_an_output_has_no_characters_for(encoding: str, folder: str, shown:
     ended = run_pt(tmp_path / folder, "info", PYTHONIOENCODING=encoding)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert f"{tmp_path}/{shown}/identity.key\n" in ended.stdout
+
+
+@pytest.mark.parametrize(("value", "is_json"), [("1", True), ("yes", True), ("0", False), ("", False)])
+@pytest.mark.parametrize("arguments", [("--publc",), ("tpc",), ("tcp", "--publc")], ids=" ".join)
+def test_a_mistake_is_told_in_json_if_the_variable_says_so(
+    arguments: tuple[str, ...], value: str, is_json: bool, tmp_path: Path
+) -> None:
+    ended = run_pt(tmp_path, *arguments, PT_JSON=value)
+    words, lines = ended.stderr, ended.stdout
+    assert (ended.returncode, bool(lines), bool(words)) == (2, is_json, not is_json)
+    assert (lines if is_json else words).startswith('{"kind":"error"' if is_json else "error: ")
+
+
+def test_a_variable_that_makes_no_sense_is_told_in_words(tmp_path: Path) -> None:
+    ended = run_pt(tmp_path, "info", PT_JSON="perhaps")
+    assert (ended.returncode, ended.stdout) == (2, "") and "'perhaps'" in ended.stderr

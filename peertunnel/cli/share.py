@@ -31,7 +31,7 @@ def share(flags: options.Flags, port: int, qr: bool, admission: Admission) -> No
     from peertunnel.protocols.link import SECRET_BYTES, Link
     from peertunnel.protocols.service import Service
 
-    show = drawer() if qr else None
+    show = drawer() if qr and not flags.json else None  # nothing stands beside JSON lines
 
     async def story(session: "Session") -> None:
         session.check_relays()

@@ -72,8 +72,9 @@ def test_the_secret_of_a_link_is_not_written_to_a_log(tmp_path: Path) -> None:
         assert "On the other machine: pt connect LINK\n" in provider.errors
 
 
-def test_json_leaves_stderr_empty(tmp_path: Path) -> None:
-    with Started(tmp_path, "share", "8000", "--json") as provider:
+@pytest.mark.parametrize("options", [(), ("--qr",)], ids=" ".join)
+def test_json_leaves_stderr_empty(options: tuple[str, ...], tmp_path: Path) -> None:
+    with Started(tmp_path, "share", "8000", "--json", *options) as provider:
         provider.until('"kind":"ready"')
         assert re.match(r'{"kind":"shared","link":"pk://[^"]+"}\n{"kind":"ready"', provider.output)
         assert provider.errors == ""

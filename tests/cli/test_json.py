@@ -16,7 +16,7 @@ from peertunnel import events
 from peertunnel.cli import results
 from peertunnel.cli.output import JsonLines, OutputError
 from peertunnel.events import ErrorOccurred, Event, Events, Listening
-from tests.cli.commands import SECONDS, environment
+from tests.cli.commands import SECONDS, environment, run_pt
 from tests.tools import PT
 
 DOCUMENT = (Path(__file__).parents[2] / "docs/json.md").read_text()
@@ -83,13 +83,13 @@ def test_a_reader_that_has_gone_is_noticed_once() -> None:
     assert gone == [None]
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_output_that_nobody_takes_is_no_failure(options: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["info", "info --json", "id new --json", "demo --json"])
+def test_output_that_nobody_takes_is_no_failure(command: str, tmp_path: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     with open(write, "wb") as nobody:
         ended = subprocess.run(
-            [*PT, "info", *options],
+            [*PT, *command.split()],
             stdout=nobody,
             stderr=subprocess.PIPE,
             env=environment(tmp_path),
@@ -97,3 +97,11 @@ def test_output_that_nobody_takes_is_no_failure(options: list[str], tmp_path: Pa
             check=False,
         )
     assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("command", ["--help", "--version", "completion bash"])
+def test_what_is_plain_text_with_json_too(command: str, tmp_path: Path) -> None:
+    plain, with_json = (run_pt(tmp_path, *command.split(), *options) for options in ((), ("--json",)))
+    assert (plain.returncode, with_json.returncode) == (0, 0)
+    assert plain.stdout == with_json.stdout != ""
+    assert "`pt completion`" in DOCUMENT.partition("```")[0]

@@ -1,9 +1,14 @@
 """`pt info`: who this machine is, and what pt runs on."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from peertunnel import __version__
 from peertunnel.cli import options
+
+if TYPE_CHECKING:
+    from peertunnel.config import Config
 
 PARTS = ("libp2p", "cryptography", "trio")
 
@@ -27,10 +32,22 @@ def info(flags: options.Flags) -> None:
     own = [f"peertunnel {__version__}", f"Python {platform.python_version()}"]
     described = Described(
         load_identity(config.identity).peer_id,
-        dialable(config.listen),
+        dialable(_places(config)),
         str(config.identity),
         str(flags.config or config_path()),
         (*own, *(f"{part} {version(part)}" for part in PARTS)),
         "on" if (reason := why_not()) is None else f"off: {reason}",
     )
     reader(flags)(described)
+
+
+def _places(config: "Config") -> list[str]:
+    """Give the addresses that a node would listen on, as far as ways and transport let it."""
+    if config.ways == "relayed":
+        return []
+    places = [place.split("/") for place in config.listen]
+    if config.transport == "tcp":
+        places = [place for place in places if "tcp" in place]
+    if config.transport == "quic":
+        places = [["", family, host, "udp", port, "quic-v1"] for _, family, host, _, port, *_ in places]
+    return ["/".join(place) for place in places]

@@ -119,7 +119,7 @@ def _duration(seconds: float) -> str:
 def _table(described: Described) -> str:
     rows = {
         "peer id": [described.peer_id],
-        "addresses": described.addresses,
+        "addresses": described.addresses or ["none"],
         "identity": [described.identity],
         "config": [described.config],
         "versions": described.versions,

@@ -1,5 +1,6 @@
 """What goes where: words on stderr, results on stdout, and the command for the other side as the id was given."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -95,6 +96,25 @@ def test_info(alias: str, tmp_path: Path) -> None:
     assert f"config:    {tmp_path}/config.toml\n" in told
     assert re.search(r"^versions:  peertunnel \S+\n           Python 3\.", told, re.MULTILINE)
     assert "/ip4/127.0.0.1/tcp/0\n" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "addresses"),
+    [
+        (("--transport", "tcp"), ["/ip4/127.0.0.1/tcp/1"]),
+        (("--transport", "quic"), ["/ip4/127.0.0.1/udp/1/quic-v1", "/ip6/::1/udp/2/quic-v1"]),
+        (("--direct-only",), ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/udp/2/quic-v1"]),
+        (("--relay-only",), []),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, tuple) else None,
+)
+def test_info_names_only_addresses_that_a_node_would_have(
+    options: tuple[str, ...], addresses: list[str], tmp_path: Path
+) -> None:
+    listen = ("--p2p-listen", "/ip4/127.0.0.1/tcp/1", "--p2p-listen", "/ip6/::1/udp/2/quic-v1")
+    told = json.loads(run_pt(tmp_path, "info", "--json", *listen, *options).stdout)
+    assert told["addresses"] == addresses
+    assert f"addresses: {(addresses or ['none'])[0]}\n" in run_pt(tmp_path, "info", *listen, *options).stdout
 
 
 def test_the_identity_is_made_once_and_private(tmp_path: Path) -> None:

@@ -54,7 +54,11 @@ class KnownPeers:
             write_private(self._path, _fitting(self._content() + line.encode()))
 
     def _content(self) -> bytes:
-        return read_private(self._path) or b""
+        try:
+            return read_private(self._path) or b""
+        except StoreError as error:
+            hint = error.hint or "Move the file away to know nobody any more."
+            raise StoreError(error.message, hint=hint) from error
 
     def _lines(self) -> list[tuple[str, str]]:
         return [

@@ -1,5 +1,6 @@
 """The file of known peers."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from peertunnel.errors import StoreError
 from peertunnel.identity import Identity
 from peertunnel.known import KnownPeers, Verdict
-from peertunnel.store import MAX_PRIVATE
+from peertunnel.store import MAX_PRIVATE, write_private
 
 LABEL, OTHER = "0" * 32, "f" * 32
 
@@ -63,6 +64,19 @@ def test_a_line_that_makes_no_sense_is_named(path: Path, line: str) -> None:
     path.chmod(0o600)
     with pytest.raises(StoreError, match="line 2"):
         KnownPeers(path).check(LABEL, Identity.ephemeral().peer_id)
+
+
+def test_what_can_not_be_the_file_is_to_be_moved_away(path: Path) -> None:
+    path.parent.mkdir()
+    os.mkfifo(path, 0o600)
+    with pytest.raises(StoreError, match="is not a file") as caught:
+        KnownPeers(path).check(LABEL, Identity.ephemeral().peer_id)
+    assert "Move the file away" in caught.value.hint
+    path.unlink()
+    write_private(path, bytes(MAX_PRIVATE + 1))
+    with pytest.raises(StoreError, match="longer than") as caught:
+        KnownPeers(path).check(LABEL, Identity.ephemeral().peer_id)
+    assert "Move the file away" in caught.value.hint
 
 
 def test_the_oldest_make_room_in_a_file_that_is_full(path: Path) -> None:

@@ -9,7 +9,7 @@ import click
 
 from peertunnel.cli.options import Flags
 from peertunnel.cli.output import OutputError, finish, reader
-from peertunnel.errors import Interrupted, NoNetwork, NotFound, PeerTunnelError, StoreError, UsageError
+from peertunnel.errors import Interrupted, NoNetwork, NotFound, PeerTunnelError, UsageError
 from peertunnel.events import ErrorOccurred
 
 TRACEBACKS = 2  # the verbosity from which on a user wants to see where it failed
@@ -58,7 +58,9 @@ def _as_ours(error: BaseException) -> PeerTunnelError:
             full_stop = "" if message.endswith((".", "?")) else "."
             return UsageError(message + full_stop, hint=f"See {path} --help.")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
-            return StoreError(f"Can't write: {str(error.strerror).lower()}.", hint="Make room there.")
+            return OutputError.of(
+                error
+            )  # click's, of --help and the like: our files' have been told of by now
     return Bug(f"This is a bug in pt: {type(error).__name__}: {error}".rstrip(": ") + ".")
 
 

@@ -26,6 +26,11 @@ class OutputError(StoreError):
 
     hint = "Make room there, or write it elsewhere."
 
+    @classmethod
+    def of(cls, error: OSError) -> "OutputError":
+        """Say why it can't be written."""
+        return cls(f"Can't write the output: {(error.strerror or str(error)).lower()}.")
+
 
 Lost = Callable[[OutputError | None], None]
 
@@ -164,9 +169,7 @@ def finish() -> None:
 
 def _failure(error: OSError) -> OutputError | None:
     """Say why something can't be written, if not because its reader has gone."""
-    if error.errno in _GONE:
-        return None
-    return OutputError(f"Can't write the output: {(error.strerror or str(error)).lower()}.")
+    return None if error.errno in _GONE else OutputError.of(error)
 
 
 def _silence(stream: TextIO) -> None:

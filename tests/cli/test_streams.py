@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.commands import POLL, SECONDS, Started, environment
+from tests.cli.commands import LOCALLY, POLL, SECONDS, Started, environment
 from tests.cli.test_incidents import told
 from tests.tools import PT
 
 FULL = Path("/dev/full")
+STRONG = "9f8c3f3a1d5be07c42ad"  # an id that nobody warns of
 
 
 def run_in_shell(home: Path, arguments: str, redirection: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +37,13 @@ def run_in_shell(home: Path, arguments: str, redirection: str) -> subprocess.Com
 def test_a_closed_stream(command: str, redirection: str, code: int, told: str, tmp_path: Path) -> None:
     ended = run_in_shell(tmp_path, command, redirection)
     assert (ended.returncode, ended.stdout, ended.stderr.partition("\n")[0]) == (code, "", told)
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-"])
+def test_a_tunnel_through_a_closed_stream(redirection: str, tmp_path: Path) -> None:
+    ended = run_in_shell(tmp_path, f"bind --stdio --id {STRONG} {' '.join(LOCALLY)}", redirection)
+    sentence = told("`--stdio`: stdin or stdout is closed")
+    assert (ended.returncode, ended.stdout) == (2, "") and re.fullmatch(sentence, ended.stderr)
 
 
 def test_a_tunnel_needs_no_stream(tmp_path: Path) -> None:

@@ -330,6 +330,11 @@ class MuxedConnection(ABC):
         return bool(self._streams) or self.is_delivering
 
     @property
+    def is_used(self) -> bool:
+        """Whether any of that is more than a peer's pings and questions."""
+        return self.is_delivering or not all(stream.is_chat for stream in self._streams.values())
+
+    @property
     @abstractmethod
     def is_delivering(self) -> bool:
         """Whether it is up to us to send on what was sent before."""

@@ -11,6 +11,7 @@ PATIENCE = 60.0  # seconds for the next ping; as in go-libp2p and py-libp2p
 
 async def answer(stream: MuxedStream) -> None:
     """Send back what comes until the peer ends the stream, or has no more to say."""
+    stream.is_chat = True
     try:
         while True:
             with trio.fail_after(PATIENCE):

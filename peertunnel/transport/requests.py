@@ -92,6 +92,7 @@ class Answering:
         if self._of_peers[stream.peer] >= MAX_STREAMS_PER_PEER or not self._has_room(place):
             stream.abort()
             return
+        stream.is_chat = True
         self._of_peers[stream.peer] += 1
         self._of_places[place] += 1
         self._streams[stream] = place
@@ -143,11 +144,11 @@ class Answering:
 
     async def _converse(self, stream: MuxedStream, caller: Caller) -> None:
         requests = Delimited(self._limit)
-        while True:
-            with trio.fail_after(IDLE):
-                data = await stream.read()
-                for message in requests.receive(data):
+        with trio.fail_after(IDLE) as patience:
+            while True:
+                for message in requests.receive(await stream.read()):
                     self._note_request(stream)
+                    patience.deadline = trio.current_time() + IDLE
                     answer = self._answer(caller, message)
                     if answer is not None:
                         await stream.write(encode_delimited(answer))

@@ -53,6 +53,7 @@ class MuxedStream:
     Attributes:
         protocol: what was agreed on, None before.
         end: why the stream was aborted, None while it was not.
+        is_chat: strangers have such streams for nothing, a ping or a question: it alone doesn't keep a connection.
         sent_bytes: bytes that the joint has sent.
         received_bytes: bytes that the joint has delivered.
     """
@@ -66,6 +67,7 @@ class MuxedStream:
         "_peer_is_finished",
         "_waiting",
         "end",
+        "is_chat",
         "muxed_conn",
         "protocol",
         "received_bytes",
@@ -80,6 +82,7 @@ class MuxedStream:
         self.stream_id = stream_id
         self.protocol: str | None = None
         self.end: End | None = None
+        self.is_chat = False
         self.sent_bytes = self.received_bytes = 0
         self._negotiation = negotiation
         self._joint: Joint | None = None

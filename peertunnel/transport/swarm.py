@@ -223,7 +223,7 @@ class Network:
             (since, neighbours, connection)
             for neighbours in crowd
             for connection, since in neighbours.items()
-            if since < latest and not (connection.has_streams or connection.kept or connection.is_closed)
+            if since < latest and not (connection.is_used or connection.kept or connection.is_closed)
         ]
         if idle:
             _, neighbours, connection = min(idle, key=itemgetter(0))

@@ -127,3 +127,17 @@ async def test_an_address_where_nobody_answers_keeps_nobody_from_another() -> No
         (visit,) = client._visits._visits.values()
         assert len(visit.dialling) == 1, "nobody waits for the one that stands"
         nursery.cancel_scope.cancel()
+
+
+async def test_who_dribbles_a_request_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "IDLE", 0.2)
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(open_host(Identity.ephemeral(), LOOPBACK))
+        server.answer(PROTOCOL, lambda caller, message: b"answer", limit=1000)
+        client = await stack.enter_async_context(open_host(Identity.ephemeral(), ()))
+        connection = await client.dial(server.peer_id, server.addresses, PATIENCE)
+        stream = await connection.open_tunnel(PROTOCOL)
+        with pytest.raises(MuxedStreamReset):
+            for byte in encode_delimited(bytes(1000)):
+                await stream.write(bytes([byte]))
+                await trio.sleep(0.02)

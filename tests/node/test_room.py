@@ -1,5 +1,6 @@
 """Room for newcomers: who comes and does nothing is closed for them, and nobody else is."""
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -12,13 +13,15 @@ from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
+from peertunnel.protocols.delimited import encode_delimited
 from peertunnel.transport import swarm
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import LOOPBACK, PATIENCE, until
 from tests.tools import need_quic
 
 MOST = 16  # connections, of which two are kept free
-PING = "/ipfs/ping/1.0.0"
+PING, QUESTION, BUSY = "/ipfs/ping/1.0.0", "/question/1.0.0", "/busy/1.0.0"
 ROOT = b"r" * 32
 
 
@@ -85,15 +88,33 @@ async def test_who_does_something_or_is_relied_upon_stays(monkeypatch: pytest.Mo
     async with crowd(monkeypatch, "MAX_CONNECTIONS") as there:
         provider = Authenticator(there.host, Role.PROVIDER, ROOT, on_proven=lambda connection: None)
         there.host.serve(AUTH, provider.accept)
+        opened: list[MuxedStream] = []
+        there.host.serve(BUSY, opened.append)
         _, busy = await there.call()
         caller, proven = await there.call()
-        stream = await busy.open_tunnel(PING)
-        await stream.write(bytes(32))
-        assert len(await stream.read()) == 32
+        await busy.open_tunnel(BUSY)
+        await until(lambda: opened)
         await Authenticator(caller, Role.CONSUMER, ROOT, on_proven=lambda connection: None).prove(proven)
         strangers = await there.come(2 * MOST)
         assert not busy.is_closed and not proven.is_closed and not strangers[-1].is_closed
         assert living(strangers) < MOST
+
+
+async def test_who_only_pings_or_asks_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swarm, "FIRST_USE", 0.0)
+    async with crowd(monkeypatch, "MAX_CONNECTIONS") as there:
+        there.host.answer(QUESTION, lambda caller, message: message, limit=32)
+        first = await there.come(MOST - 2)
+        for connection, protocol in zip(first, itertools.cycle((PING, QUESTION))):
+            stream = await connection.open_tunnel(protocol)
+            said = bytes(32) if protocol == PING else encode_delimited(b"?")
+            await stream.write(said)
+            assert await stream.read() == said
+        for gone in first[:4]:
+            (newcomer,) = await there.come(1)
+            with trio.fail_after(PATIENCE):
+                await gone.event_closed.wait()
+            assert not newcomer.is_closed
 
 
 async def test_who_has_just_come_stays(monkeypatch: pytest.MonkeyPatch) -> None:

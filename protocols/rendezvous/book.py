@@ -2,10 +2,14 @@
 
 Registrations get numbers that only grow, and a cookie is the last number that an answer told: the question with that
 cookie is answered with what has come later. So cookies cost no memory, and what expires makes none of them wrong.
+
+When all the room is taken, one of the network that has most makes room, as with the DHT's records: peer ids are free, and
+networks are not.
 """
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 
 from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.protocols.record import MAX_ENVELOPE, unseal
@@ -24,7 +28,7 @@ from peertunnel.protocols.rendezvous.messages import (
 
 MAX_REGISTRATIONS = 10_000  # in all; rust-libp2p's default. At 8 KiB each they take 80 MiB at the very most
 MAX_PER_PEER = 100  # between rust-libp2p's 32 and the 1,000 that the specification recommends
-MAX_PER_NETWORK = 2000  # of one network, a fifth of all: peer ids are free, and networks are not
+MAX_PER_NETWORK = 2000  # of one network, a fifth of all
 MAX_ANSWERED = 1000  # registrations in an answer; libp2p specs, rendezvous, "Recommendations"
 MAX_ANSWER = 256 * 1024  # bytes of envelopes and namespaces in an answer; a fourth of what rust-libp2p reads
 TICK = 60.0  # seconds between looks for what has expired; who asks is never told of it anyway
@@ -55,7 +59,9 @@ class Book:
         self._run = run
         self._spaces: dict[str, dict[str, _Entry]] = {}  # by namespace, then peer id; the newest come last
         self._per_peer: Counter[str] = Counter()
-        self._per_network: Counter[str | None] = Counter()
+        self._networks: dict[
+            str | None, dict[tuple[str, str], None]
+        ] = {}  # namespaces and peer ids, the oldest first
         self._size = 0
         self._number = 0
 
@@ -126,21 +132,34 @@ class Book:
             return Registered(Status.INVALID_SIGNED_PEER_RECORD, reason="a newer record is known")
         if known is None and not self._has_room(peer_id, network):
             self.tick(now)
-        if known is None and not self._has_room(peer_id, network):
+        if known is None and not self._has_room(peer_id, network) and not self._make_room(peer_id, network):
             return Registered(Status.UNAVAILABLE, reason="too many registrations")
         self._remove(message.namespace, peer_id)
         self._number += 1
         entry = _Entry(message, record.sequence, network, self._number, now + ttl)
         self._spaces.setdefault(message.namespace, {})[peer_id] = entry
-        self._count(peer_id, network, 1)
+        self._networks.setdefault(network, {})[message.namespace, peer_id] = None
+        self._size += 1
+        self._per_peer[peer_id] += 1
         return Registered(Status.OK, ttl)
 
     def _has_room(self, peer_id: str, network: str | None) -> bool:
-        return (
-            self._size < MAX_REGISTRATIONS
-            and self._per_peer[peer_id] < MAX_PER_PEER
-            and (network is None or self._per_network[network] < MAX_PER_NETWORK)
-        )
+        return self._size < MAX_REGISTRATIONS and self._has_share(peer_id, network)
+
+    def _has_share(self, peer_id: str, network: str | None) -> bool:
+        """Return whether a peer, and its network, may have one more of all that there are."""
+        is_crowded = network is not None and len(self._networks.get(network, ())) >= MAX_PER_NETWORK
+        return self._per_peer[peer_id] < MAX_PER_PEER and not is_crowded
+
+    def _make_room(self, peer_id: str, network: str | None) -> bool:
+        """Forget one of the network that has most, in the middle of their age, where the newcomer's has fewer even then."""
+        if not self._has_share(peer_id, network):
+            return False
+        crowd = max(self._networks.values(), key=len)
+        if len(crowd) <= len(self._networks.get(network, ())) + 1:
+            return False
+        self._remove(*next(islice(crowd, len(crowd) // 2, None)))
+        return True
 
     def _remove(self, namespace: str, peer_id: str) -> None:
         space = self._spaces.get(namespace, {})
@@ -149,16 +168,13 @@ class Book:
             return
         if not space:
             del self._spaces[namespace]
-        self._count(peer_id, entry.network, -1)
-
-    def _count(self, peer_id: str, network: str | None, change: int) -> None:
-        self._size += change
-        self._per_peer[peer_id] += change
-        self._per_network[network] += change
+        self._size -= 1
+        self._per_peer[peer_id] -= 1
         if not self._per_peer[peer_id]:
             del self._per_peer[peer_id]
-        if not self._per_network[network]:
-            del self._per_network[network]
+        del self._networks[entry.network][namespace, peer_id]
+        if not self._networks[entry.network]:
+            del self._networks[entry.network]
 
     def _discover(self, message: Discover, now: float) -> Discovered:
         if message.namespace is None:

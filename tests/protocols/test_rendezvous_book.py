@@ -254,6 +254,19 @@ def test_one_network_does_not_take_it_all(point: Point, monkeypatch: pytest.Monk
     assert point.register(10, network="n").status is Status.UNAVAILABLE
 
 
+def test_the_network_that_has_most_makes_room(point: Point, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "MAX_REGISTRATIONS", 5)
+    for number, network in ((1, "n"), (2, "n"), (3, "n"), (4, "m"), (5, "m")):
+        assert point.register(number, network=network).status is Status.OK
+    assert point.register(6, network="n").status is Status.UNAVAILABLE
+    assert point.register(6, network="m").status is Status.UNAVAILABLE, "it would have most then"
+    assert point.register(6, network="l").status is Status.OK
+    found = [item.envelope for item in point.discover().registrations]
+    assert found == [envelope(number) for number in (1, 3, 4, 5, 6)], "not the one that was there before all"
+    assert point.register(7, network="l").status is Status.UNAVAILABLE
+    assert point.book.size == 5
+
+
 def test_an_answer_has_at_most_so_many_bytes_and_the_next_one_goes_on(point: Point) -> None:
     size = 7000
     count = book.MAX_ANSWER // size + 3

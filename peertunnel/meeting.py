@@ -102,9 +102,7 @@ class Meeting:
         self._may_dial = may_dial
         self._candidates: dict[str, _Candidate] = {}
         self._dials = trio.Semaphore(MAX_DIALS)
-        self._repeated = trio.Semaphore(
-            MAX_DIALS // 2
-        )  # dials at those that have failed: who is new waits less
+        self._repeated = trio.Semaphore(MAX_DIALS // 2)  # of them at who has failed: who is new waits less
         self._forgotten_at = float("-inf")  # when a candidate made room for another, in seconds
         self._failure = trio.Event()  # replaced each time
 

@@ -43,21 +43,28 @@ async def ask_on(stream: MuxedStream) -> None:
         assert await read_message(stream, 16) == b"answer"
 
 
+async def peer(stack: AsyncExitStack, *listen: str) -> Host:
+    """Run a peer for as long as the stack stands."""
+    return await stack.enter_async_context(open_host(Identity.ephemeral(), listen))
+
+
+async def answering_host(stack: AsyncExitStack) -> tuple[Host, Answering]:
+    """Run a peer that answers at all addresses of this machine."""
+    server = await peer(stack, "/ip4/0.0.0.0/tcp/0")
+    answering = Answering(lambda caller, message: b"answer", 16, server.nursery)
+    server.serve(PROTOCOL, answering.accept)
+    return server, answering
+
+
 async def test_many_peers_at_one_address_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "MAX_STREAMS_PER_PLACE", ROOM)
     async with AsyncExitStack() as stack:
-
-        async def peer(*listen: str) -> Host:
-            return await stack.enter_async_context(open_host(Identity.ephemeral(), listen))
-
-        server = await peer("/ip4/0.0.0.0/tcp/0")
-        answering = Answering(lambda caller, message: b"answer", 16, server.nursery)
-        server.serve(PROTOCOL, answering.accept)
-        crowd = [await ask(await peer(), server, "127.0.0.1") for _ in range(ROOM)]
-        late = await peer()
+        server, answering = await answering_host(stack)
+        crowd = [await ask(await peer(stack), server, "127.0.0.1") for _ in range(ROOM)]
+        late = await peer(stack)
         with pytest.raises(MuxedStreamReset):
             await ask(late, server, "127.0.0.1")
-        await ask(await peer(), server, other_address())
+        await ask(await peer(stack), server, other_address())
         crowd[0].abort()
         await until(lambda: answering._of_peers.total() == ROOM)
         await ask(late, server, "127.0.0.1")
@@ -66,24 +73,18 @@ async def test_many_peers_at_one_address_leave_room_for_others(monkeypatch: pyte
 async def test_the_idlest_where_the_most_are_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "MAX_STREAMS", ROOM)
     async with AsyncExitStack() as stack:
-
-        async def peer(*listen: str) -> Host:
-            return await stack.enter_async_context(open_host(Identity.ephemeral(), listen))
-
-        server = await peer("/ip4/0.0.0.0/tcp/0")
-        answering = Answering(lambda caller, message: b"answer", 16, server.nursery)
-        server.serve(PROTOCOL, answering.accept)
-        first, second, third = [await ask(await peer(), server, "127.0.0.1") for _ in range(ROOM)]
+        server, answering = await answering_host(stack)
+        first, second, third = [await ask(await peer(stack), server, "127.0.0.1") for _ in range(ROOM)]
         await ask_on(first)
 
         for idlest in (second, third):
-            await ask(await peer(), server, other_address())
+            await ask(await peer(stack), server, other_address())
             with pytest.raises(MuxedStreamReset), trio.fail_after(PATIENCE):
                 await idlest.read()
         await ask_on(first)
 
         with pytest.raises(MuxedStreamReset):  # there are most now
-            await ask(await peer(), server, other_address())
+            await ask(await peer(stack), server, other_address())
         assert answering._of_places.total() == answering._of_peers.total() == ROOM
 
 

@@ -120,10 +120,12 @@ class Membership:
                 nursery.start_soon(self._identify_one, caller)
 
     async def _identify_one(self, caller: Caller) -> None:
-        await contained(self._identify, caller)
-        self._asked[caller.place] -= 1
-        if not self._asked[caller.place]:
-            del self._asked[caller.place]
+        try:
+            await contained(self._identify, caller)
+        finally:
+            self._asked[caller.place] -= 1
+            if not self._asked[caller.place]:
+                del self._asked[caller.place]
 
     async def _identify(self, caller: Caller) -> None:
         try:

@@ -48,6 +48,7 @@ class Search:
         self._told: dict[str, frozenset[str]] = {}
         self._without_addresses: dict[bytes, None] = {}
         self._counts: dict[str, Counter[str]] = {}  # in how many answers of this round an address was told
+        self._counted = 0  # addresses
 
     @property
     def is_over(self) -> bool:
@@ -73,6 +74,7 @@ class Search:
     async def _round(self) -> None:
         self._without_addresses.clear()
         self._counts.clear()
+        self._counted = 0
         keys = [dht_key(topic) for topic in self._service.topics_to_search(time.time())]
         if self._wanted is not None:
             keys.append(dht_key(self._wanted))
@@ -133,12 +135,15 @@ class Search:
         return True
 
     def _count(self, peer_id: str, addresses: tuple[str, ...]) -> None:
-        counts = self._counts.setdefault(peer_id, Counter())
-        room = _MAX_COUNTED - sum(map(len, self._counts.values()))
+        counts = self._counts.get(peer_id, Counter())
         for address in addresses:
-            if address in counts or room > 0:
-                room -= address not in counts
+            if address not in counts and self._counted < _MAX_COUNTED:
+                self._counted += 1
+                counts[address] = 0
+            if address in counts:
                 counts[address] += 1
+        if counts:
+            self._counts[peer_id] = counts
 
     def _correct(self) -> None:
         """Name peers again of whom more addresses were told than the reader keeps, with those that most nodes tell.

@@ -129,7 +129,7 @@ class Visits:
                         return connection
                 connection = await self._dialler.dial(peer_id, places, within)
                 if visit.connection is not None and not visit.connection.event_unavailable.is_set():
-                    await connection.close()  # other addresses led there meanwhile
+                    self._dialler.start_soon(connection.close)  # other addresses led there meanwhile
                 else:
                     visit.connection = connection
                 return visit.connection

@@ -19,6 +19,12 @@ EVERYWHERE = ("/ip4/0.0.0.0/tcp/0",)
 SILENT = 3
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is given up in a test."""
+    monkeypatch.setattr(dht_membership, "_IDENTIFYING", 3 * PATIENCE)
+
+
 async def call(caller: Host, node: Peer, ip: str = "127.0.0.1") -> None:
     """Ask a node something, whereupon it may ask what the caller is."""
     address = f"/ip4/{ip}/tcp/{node.host.listening[0].rpartition('/')[2]}"
@@ -78,3 +84,11 @@ async def test_no_more_are_asked_at_a_time_than_there_is_room_for(
         assert not is_known(honest, node)
         await call(honest.host, node)
         await until(lambda: is_known(honest, node))
+
+
+async def test_whoever_is_asked_when_a_node_fails_is_not_counted_any_more() -> None:
+    async with peer() as node, silent(node):
+        assert node.dht._membership._asked and node.dht._nursery is not None
+        node.dht._nursery.cancel_scope.cancel()
+        await until(lambda: node.dht._nursery is None)
+        assert not node.dht._membership._asked

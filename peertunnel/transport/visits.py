@@ -39,9 +39,7 @@ class _Visit:
     count: int = 0
     left_at: float = 0.0  # trio's clock, seconds
     connection: MuxedConnection | None = None
-    dialling: dict[tuple[str, ...], trio.Lock] = field(
-        default_factory=dict
-    )  # by the addresses that are dialled
+    dialling: trio.Lock = field(default_factory=trio.Lock)
 
 
 async def _say_nothing(_: MuxedConnection) -> None:
@@ -116,26 +114,12 @@ class Visits:
     async def _connect(
         self, visit: _Visit, peer_id: str, addresses: Iterable[str], within: float
     ) -> MuxedConnection:
-        """Return the connection that stands, or dial; who would dial the same addresses waits for it.
-
-        Nobody else does: whoever tells of a relay at an address where nobody answers must not keep others from it.
-        """
-        places = tuple(addresses)
-        turn = visit.dialling.setdefault(places, trio.Lock())
-        try:
-            async with turn:
-                for connection in self._dialler.connections(peer_id):
-                    if not connection.event_unavailable.is_set():
-                        return connection
-                connection = await self._dialler.dial(peer_id, places, within)
-                if visit.connection is not None and not visit.connection.event_unavailable.is_set():
-                    self._dialler.start_soon(connection.close)  # other addresses led there meanwhile
-                else:
-                    visit.connection = connection
-                return visit.connection
-        finally:
-            if not turn.locked() and not turn.statistics().tasks_waiting:
-                visit.dialling.pop(places, None)
+        async with visit.dialling:
+            for connection in self._dialler.connections(peer_id):
+                if not connection.event_unavailable.is_set():
+                    return connection
+            visit.connection = await self._dialler.dial(peer_id, addresses, within)
+            return visit.connection
 
     def _leave(self, peer_id: str, visit: _Visit) -> None:
         visit.left_at = trio.current_time()

@@ -83,7 +83,9 @@ def test_a_full_disk(command: str, tmp_path: Path) -> None:
             check=False,
         )
     warned = r"(warning: .*\n)*"
-    assert re.fullmatch(warned + told("without `--stdio`: stdout is a file on a full disk"), ended.stderr), ended.stderr
+    assert re.fullmatch(warned + told("without `--stdio`: stdout is a file on a full disk"), ended.stderr), (
+        ended.stderr
+    )
     assert ended.returncode == 1
 
 

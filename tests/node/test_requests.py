@@ -1,6 +1,5 @@
 """Answering requests: no peer, and nobody with many peer ids at one address, takes the room that is there for all."""
 
-import socket
 from contextlib import AsyncExitStack
 
 import pytest
@@ -109,25 +108,6 @@ async def test_many_peers_behind_one_relay_leave_room_for_those_behind_another(
         with pytest.raises(MuxedStreamReset):
             await ask_through(crowded)
         await ask_through(other)
-
-
-async def test_an_address_where_nobody_answers_keeps_nobody_from_another() -> None:
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(open_host(Identity.ephemeral(), LOOPBACK))
-        client = await stack.enter_async_context(open_host(Identity.ephemeral(), ()))
-        mute = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        nursery = await stack.enter_async_context(trio.open_nursery())
-
-        async def ask_nobody() -> None:
-            nowhere = f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}"
-            await client.identify(server.peer_id, [nowhere], within=3 * PATIENCE)
-
-        nursery.start_soon(ask_nobody)
-        await trio.testing.wait_all_tasks_blocked()
-        assert await client.identify(server.peer_id, server.addresses, within=PATIENCE)
-        (visit,) = client._visits._visits.values()
-        assert len(visit.dialling) == 1, "nobody waits for the one that stands"
-        nursery.cancel_scope.cancel()
 
 
 async def test_who_dribbles_a_request_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

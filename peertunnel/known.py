@@ -50,8 +50,11 @@ class KnownPeers:
         with self._locked():
             if (label, peer_id) in self._lines():
                 return
+            before = self._content()
+            if before and not before.endswith(b"\n"):
+                before += b"\n"  # whoever has edited the file left none
             line = f"{label} {peer_id} {datetime.now(UTC).date().isoformat()}\n"
-            write_private(self._path, _fitting(self._content() + line.encode()))
+            write_private(self._path, _fitting(before + line.encode()))
 
     def _content(self) -> bytes:
         try:

@@ -29,6 +29,15 @@ def test_the_first_peer_is_new_and_then_known(path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_line_that_was_left_without_an_end_is_kept_apart_from_the_next(path: Path) -> None:
+    known, one, two = KnownPeers(path), Identity.ephemeral().peer_id, Identity.ephemeral().peer_id
+    known.remember(LABEL, one)
+    write_private(path, path.read_bytes().rstrip(b"\n"))  # as some editors do
+    known.remember(OTHER, two)
+    assert known.check(LABEL, one) is known.check(OTHER, two) is Verdict.SAME
+    assert known.check(OTHER, one) is Verdict.CHANGED
+
+
 def test_another_peer_of_the_same_service_has_changed(path: Path) -> None:
     known, old, new = KnownPeers(path), Identity.ephemeral().peer_id, Identity.ephemeral().peer_id
     known.remember(LABEL, old)

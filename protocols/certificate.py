@@ -23,6 +23,15 @@ _SIGNED = b"libp2p-tls-handshake:"  # stands in front of the certificate's key w
 _LIFE = timedelta(days=365 * 100)  # as in go-libp2p: a certificate is not kept anyway
 _DRIFT = timedelta(hours=1)  # by which the peer's clock may be behind ours
 _SEQUENCE, _OCTETS = 0x30, 0x04  # DER tags
+_FAULTS = (  # what the library raises for a certificate that is none
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def issue(
@@ -63,7 +72,7 @@ def peer_of(certificate: bytes, now: datetime) -> str:
             raise RemoteProtocolError("a certificate's key is too large")
         spki = own_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         parsed.verify_directly_issued_by(parsed)
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError, x509.DuplicateExtension) as error:
+    except _FAULTS as error:
         raise RemoteProtocolError("a certificate is malformed, or not signed by itself") from error
     if not is_current:
         raise RemoteProtocolError("a certificate is not valid at this time")

@@ -31,6 +31,9 @@ KEY = ed25519.Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 PEER = ed25519_peer_id(KEY.public_key().public_bytes_raw())
 OTHERS = ed25519_keys(b"o" * 32)
 CertificateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
+UNKNOWN = "1.2.3.4", b"\x05\x00"
+STRANGE_NAME = "2.5.29.17", bytes.fromhex("3002a300")  # subjectAltName, an X.400 address
+VERSION_3, VERSION_4 = bytes.fromhex("a003020102"), bytes.fromhex("a003020103")
 CERTIFICATE_KEY = ec.generate_private_key(ec.SECP256R1())
 OURS = issue(CERTIFICATE_KEY, PEER, KEY.sign, 2**150 + 1, NOW)
 
@@ -41,7 +44,7 @@ def foreign(
     *,
     critical: bool = False,
     proof: bytes | None = None,
-    also: bool = False,
+    also: tuple[str, bytes] | None = None,
     begin: datetime = NOW - DAY,
     signer: CertificateKey | None = None,
 ) -> bytes:
@@ -55,7 +58,7 @@ def foreign(
     if proof:
         builder = builder.add_extension(x509.UnrecognizedExtension(EXTENSION, proof), critical=critical)
     if also:
-        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier(also[0]), also[1])
         builder = builder.add_extension(unknown, critical=critical)
     signer = signer or key
     hashed = None if isinstance(signer, ed25519.Ed25519PrivateKey) else SHA256()
@@ -93,7 +96,7 @@ def test_every_kind_of_certificate_key_serves(key: CertificateKey) -> None:
 
 def test_the_extension_may_be_critical_and_others_unknown() -> None:
     assert peer_of(foreign(critical=True), NOW)
-    assert peer_of(foreign(also=True), NOW)
+    assert peer_of(foreign(also=UNKNOWN), NOW)
 
 
 SPKI = CERTIFICATE_KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -105,7 +108,7 @@ PROOF = encode_signed_key(OTHERS.public_key.serialize(), SIGNATURE)
     "make",
     [
         lambda: foreign(proof=b""),
-        lambda: foreign(also=True, critical=True),
+        lambda: foreign(also=UNKNOWN, critical=True),
         lambda: foreign(signer=ec.generate_private_key(ec.SECP256R1())),
         lambda: foreign(begin=NOW + DAY),
         lambda: foreign(begin=NOW - 3 * DAY),
@@ -115,6 +118,8 @@ PROOF = encode_signed_key(OTHERS.public_key.serialize(), SIGNATURE)
         lambda: foreign(proof=PROOF[:-1]),
         lambda: foreign(key=ec.generate_private_key(ec.SECP256R1()), proof=PROOF),
         lambda: OURS + bytes(MAX_SIZE),
+        lambda: foreign(also=STRANGE_NAME),
+        lambda: OURS.replace(VERSION_3, VERSION_4, 1),
         lambda: OURS[:-1],
         lambda: b"",
     ],
@@ -130,6 +135,8 @@ PROOF = encode_signed_key(OTHERS.public_key.serialize(), SIGNATURE)
         "a proof that is cut",
         "a proof for another certificate",
         "too large",
+        "a name of a kind that nobody knows",
+        "a version that is none",
         "cut",
         "nothing",
     ),

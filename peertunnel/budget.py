@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import trio
 
+from peertunnel.protocols.circuit.book import network_of
+
 BURST = 16  # attempts that may fail at once: people mistype, and programs restart in groups
 FIRST_INTERVAL = 0.1  # seconds until a token comes back
 LAST_INTERVAL = (
@@ -22,7 +24,6 @@ STEP = 16  # failures that double the interval
 QUIET = 60.0  # seconds without a failure, after which all is forgotten
 _ROUNDING = 1e-6  # tokens; a wait that floating point has made a trifle too short is long enough
 MAX_COUNTED = 1024  # places and peers whose failures are counted
-_SUBSCRIBER_BITS = 56  # of an IPv6 address: one subscriber has many a /64; as relays count reservations
 
 
 class Origin(NamedTuple):
@@ -40,7 +41,7 @@ def place_of(remote: tuple[str, int] | None) -> str:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return str(ip.ipv4_mapped)
-        return str(ipaddress.ip_network((ip, _SUBSCRIBER_BITS), strict=False))
+        return network_of(str(ip))
     return str(ip)
 
 

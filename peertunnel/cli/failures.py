@@ -58,9 +58,8 @@ def _as_ours(error: BaseException) -> PeerTunnelError:
             full_stop = "" if message.endswith((".", "?")) else "."
             return UsageError(message + full_stop, hint=f"See {path} --help.")
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
-            return OutputError.of(
-                error
-            )  # click's, of --help and the like: our files' have been told of by now
+            # It is click's, of --help and the like: our files' have been told of by now.
+            return OutputError.of(error)
     return Bug(f"This is a bug in pt: {type(error).__name__}: {error}".rstrip(": ") + ".")
 
 

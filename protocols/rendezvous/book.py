@@ -59,9 +59,8 @@ class Book:
         self._run = run
         self._spaces: dict[str, dict[str, _Entry]] = {}  # by namespace, then peer id; the newest come last
         self._per_peer: Counter[str] = Counter()
-        self._networks: dict[
-            str | None, dict[tuple[str, str], None]
-        ] = {}  # namespaces and peer ids, the oldest first
+        # By network, namespaces and peer ids, the oldest first.
+        self._networks: dict[str | None, dict[tuple[str, str], None]] = {}
         self._size = 0
         self._number = 0
 

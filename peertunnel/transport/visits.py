@@ -1,6 +1,6 @@
 """Short connections: opened to ask a peer something, shared by whoever asks it meanwhile, and closed when idle."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -33,13 +33,26 @@ class Dialler(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class _Dial:
+    """One dial, under way until it has `ended`; `why_not` says why it led nowhere, unless it was given up."""
+
+    places: Sequence[str]
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+    why_not: str = ""
+
+
+@dataclass(slots=True, eq=False)
 class _Visit:
-    """One peer that is being asked: `count` askers wait for, or use, one connection."""
+    """One peer that is being asked: `count` askers wait for, or use, one connection.
+
+    dials: those under way, by address.
+    """
 
     count: int = 0
     left_at: float = 0.0  # trio's clock, seconds
     connection: MuxedConnection | None = None
-    dialling: trio.Lock = field(default_factory=trio.Lock)
+    dials: dict[str, _Dial] = field(default_factory=dict)
 
 
 async def _say_nothing(_: MuxedConnection) -> None:
@@ -114,12 +127,51 @@ class Visits:
     async def _connect(
         self, visit: _Visit, peer_id: str, addresses: Iterable[str], within: float
     ) -> MuxedConnection:
-        async with visit.dialling:
+        """Return the connection that stands, or the first one to which any address leads.
+
+        Each address is dialled once at a time: the second of two dials would not come from our port, whose mapping holes
+        are punched through. Nobody waits for the addresses of others, which may be dead.
+        """
+        left = list(dict.fromkeys(place.removesuffix(f"/p2p/{peer_id}") for place in addresses))
+        why_not = "no address of it is known"
+        while True:
             for connection in self._dialler.connections(peer_id):
                 if not connection.event_unavailable.is_set():
                     return connection
-            visit.connection = await self._dialler.dial(peer_id, addresses, within)
-            return visit.connection
+            if not left:
+                raise NotFound(why_not)
+            fresh = [place for place in left if place not in visit.dials]
+            if fresh:
+                dial = _Dial(fresh)
+                if (opened := await self._dial(visit, peer_id, dial, within)) is not None:
+                    return opened
+            else:
+                dial = visit.dials[left[0]]
+                await dial.ended.wait()
+            if dial.why_not:
+                left = [place for place in left if place not in dial.places]
+                why_not = dial.why_not
+
+    async def _dial(self, visit: _Visit, peer_id: str, dial: _Dial, within: float) -> MuxedConnection | None:
+        """Dial, unless another dial of this peer is the first one; the others are given up then."""
+        visit.dials.update(dict.fromkeys(dial.places, dial))
+        try:
+            with dial.scope:
+                connection = await self._dialler.dial(peer_id, dial.places, within)
+                if visit.connection is not None and not visit.connection.event_unavailable.is_set():
+                    self._dialler.start_soon(connection.close)  # both came to stand in one step
+                    return visit.connection
+                visit.connection = connection
+                for other in visit.dials.values():
+                    other.scope.cancel()
+                return connection
+        except NotFound as error:
+            dial.why_not = error.message
+        finally:
+            for place in dial.places:
+                del visit.dials[place]
+            dial.ended.set()
+        return None
 
     def _leave(self, peer_id: str, visit: _Visit) -> None:
         visit.left_at = trio.current_time()

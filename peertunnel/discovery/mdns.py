@@ -37,6 +37,9 @@ _IMPATIENCE = 2.0  # seconds between questions while nobody has answered
 _JITTER = 0.02, 0.12  # seconds before an answer, so that not all speak at once (RFC 6762 section 6)
 _SPACING = 0.25  # seconds between two messages of a kind on a link; section 6 lets an answer to a probe do so
 _RATE, _BURST = 200, 100  # messages a second and at once that we read from a link; a flood gets lost
+_SHORT = (
+    512  # bytes of a message that counts as one; a long one, which may tell of sixty peers, counts as several
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -213,7 +216,8 @@ class Mdns:
                     if SERVICE[0] not in data.lower():
                         continue  # printers and the like: most of what is said on port 5353
                     await contained(self._receive, data, source, link, nursery)
-                    pace = max(pace, trio.current_time() - _BURST / _RATE) + 1 / _RATE
+                    pace = max(pace, trio.current_time() - _BURST / _RATE)
+                    pace += (1 + len(data) // _SHORT) / _RATE
                     await trio.sleep_until(pace)
         except OSError:  # the interface broke: it is opened again if it comes back
             if self._links.get(link.address) is link:  # a look may have seen it first

@@ -154,6 +154,22 @@ async def test_a_flood_is_read_slowly(autojump_clock: MockClock, wire: Wire) -> 
         assert channel.statistics().current_buffer_used == 150
 
 
+async def test_long_messages_are_read_more_slowly(autojump_clock: MockClock, wire: Wire) -> None:
+    service = new_service()
+    right = tuple(tag(topic) for topic in service.topics_to_publish(time.time()))
+    with wire.mdns.find(service) as channel:
+        await trio.sleep(10)
+        for _ in range(75):
+            peer_id = new_peer()
+            (message,) = encode_peer(b"x", [place(peer_id, port) for port in range(4001, 4009)], right, 120)
+            assert 512 < len(message) < 1024
+            wire.ear.say(message)
+        await wait_all_tasks_blocked()
+        assert channel.statistics().current_buffer_used == pytest.approx(50, abs=2)
+        await trio.sleep(0.3)
+        assert channel.statistics().current_buffer_used == 75
+
+
 async def test_a_reader_that_falls_far_behind_does_no_harm(autojump_clock: MockClock, wire: Wire) -> None:
     peer_id = new_peer()
     with wire.mdns.find(pinned(peer_id)) as channel:

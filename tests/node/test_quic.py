@@ -257,6 +257,19 @@ async def test_where_nobody_listens_a_dial_fails_at_once() -> None:
             await client.dial(Identity.ephemeral().peer_id, [f"/ip4/127.0.0.1/udp/{port}/quic-v1"], PATIENCE)
 
 
+async def test_a_dial_that_fails_unforeseen_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("unforeseen")
+
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, "quic") as server,
+        open_host(Identity.ephemeral(), (), "quic") as client,
+    ):
+        monkeypatch.setattr(QuicConnection, "__init__", fail)
+        with trio.fail_after(PATIENCE / 2), pytest.raises(NotFound, match="internal error"):
+            await client.dial(server.peer_id, server.addresses, PATIENCE)
+
+
 @pytest.mark.parametrize("listen", [LOOPBACK, IPV6], ids=("IPv4", "IPv6"))
 async def test_quic_listens_on_tcps_port_and_is_announced(listen: tuple[str, ...]) -> None:
     async with (

@@ -308,8 +308,7 @@ class Endpoint:
         connection = self._connections.get(number)
         _log.error("a connection to %s failed", connection and connection.peer_id, exc_info=error)
         try:
-            if connection is not None:
-                connection.on_lost(f"internal error: {error!r}")
+            self._lost(number, connection, f"internal error: {error!r}")
         except Exception:  # noqa: BLE001  a task boundary, as above
             _log.exception("giving up failed, too")
         self.engine.close(number, 0, trio.current_time())

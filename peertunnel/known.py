@@ -45,16 +45,21 @@ class KnownPeers:
             return Verdict.NEW
         return Verdict.SAME if peer_id in known else Verdict.CHANGED
 
-    def remember(self, label: str, peer_id: str) -> None:
-        """Add a peer to those known for a service; raises StoreError."""
+    def remember(self, label: str, peer_id: str, *, beside: bool) -> bool:
+        """Add a peer to those known for a service, `beside` others or only if there are none.
+
+        Returns whether it is known now; another program may have been faster. Raises StoreError.
+        """
         with self._locked():
-            if (label, peer_id) in self._lines():
-                return
+            verdict = self.check(label, peer_id)
+            if verdict is Verdict.SAME or (verdict is Verdict.CHANGED and not beside):
+                return verdict is Verdict.SAME
             before = self._content()
             if before and not before.endswith(b"\n"):
                 before += b"\n"  # whoever has edited the file left none
             line = f"{label} {peer_id} {datetime.now(UTC).date().isoformat()}\n"
             write_private(self._path, _fitting(before + line.encode()))
+            return True
 
     def _content(self) -> bytes:
         try:

@@ -242,11 +242,12 @@ class Node:
             return None
         try:
             verdict = known.check(label, peer_id)
-            if verdict is Verdict.CHANGED and not self._accept_new_key:
+            may_come = verdict is not Verdict.CHANGED or self._accept_new_key
+            if may_come and verdict is not Verdict.SAME:
+                may_come = known.remember(label, peer_id, beside=self._accept_new_key)
+            if not may_come:
                 self._warn_of(service, peer_id, emit)
                 return AnotherKey(stranger.message)
-            if verdict is not Verdict.SAME:
-                known.remember(label, peer_id)
         except StoreError as error:
             if not self._trusted:
                 raise  # nothing runs yet

@@ -61,5 +61,5 @@ class Owner:
         if answer.strip().lower() not in ("y", "yes"):
             self._refused.add(peer_id)
             return False
-        self._accepted.remember(label, peer_id)
+        self._accepted.remember(label, peer_id, beside=True)
         return True

@@ -24,33 +24,42 @@ def path(tmp_path: Path) -> Path:
 def test_the_first_peer_is_new_and_then_known(path: Path) -> None:
     known, peer_id = KnownPeers(path), Identity.ephemeral().peer_id
     assert known.check(LABEL, peer_id) is Verdict.NEW
-    known.remember(LABEL, peer_id)
+    known.remember(LABEL, peer_id, beside=False)
     assert KnownPeers(path).check(LABEL, peer_id) is Verdict.SAME
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_line_that_was_left_without_an_end_is_kept_apart_from_the_next(path: Path) -> None:
     known, one, two = KnownPeers(path), Identity.ephemeral().peer_id, Identity.ephemeral().peer_id
-    known.remember(LABEL, one)
+    known.remember(LABEL, one, beside=False)
     write_private(path, path.read_bytes().rstrip(b"\n"))  # as some editors do
-    known.remember(OTHER, two)
+    known.remember(OTHER, two, beside=False)
     assert known.check(LABEL, one) is known.check(OTHER, two) is Verdict.SAME
     assert known.check(OTHER, one) is Verdict.CHANGED
 
 
 def test_another_peer_of_the_same_service_has_changed(path: Path) -> None:
     known, old, new = KnownPeers(path), Identity.ephemeral().peer_id, Identity.ephemeral().peer_id
-    known.remember(LABEL, old)
+    known.remember(LABEL, old, beside=False)
     assert known.check(LABEL, new) is Verdict.CHANGED
     assert known.check(OTHER, new) is Verdict.NEW
-    known.remember(LABEL, new)
+    assert known.remember(LABEL, new, beside=True)
     assert known.check(LABEL, new) is known.check(LABEL, old) is Verdict.SAME
+
+
+def test_of_two_programs_that_meet_a_first_peer_at_once_one_is_right(path: Path) -> None:
+    here, there = KnownPeers(path), KnownPeers(path)
+    one, two = Identity.ephemeral().peer_id, Identity.ephemeral().peer_id
+    assert here.check(LABEL, one) is there.check(LABEL, two) is Verdict.NEW
+    assert here.remember(LABEL, one, beside=False)
+    assert not there.remember(LABEL, two, beside=False) and there.remember(LABEL, one, beside=False)
+    assert there.check(LABEL, two) is Verdict.CHANGED
 
 
 def test_a_peer_is_written_once(path: Path) -> None:
     known, peer_id = KnownPeers(path), Identity.ephemeral().peer_id
     for _ in range(3):
-        known.remember(LABEL, peer_id)
+        known.remember(LABEL, peer_id, beside=False)
     assert path.read_text().count(peer_id) == 1
 
 
@@ -58,7 +67,7 @@ def test_comments_and_empty_lines_stay(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("# my servers\n\n")
     path.chmod(0o600)
-    KnownPeers(path).remember(LABEL, Identity.ephemeral().peer_id)
+    KnownPeers(path).remember(LABEL, Identity.ephemeral().peer_id, beside=False)
     assert path.read_text().startswith("# my servers\n\n0000")
 
 
@@ -97,7 +106,7 @@ def test_the_oldest_make_room_in_a_file_that_is_full(path: Path) -> None:
     path.chmod(0o600)
     known = KnownPeers(path)
     assert known.check(OTHER, peers[0]) is Verdict.SAME
-    known.remember(LABEL, peers[2])
+    known.remember(LABEL, peers[2], beside=True)
     assert known.check(LABEL, peers[2]) is Verdict.SAME
     assert known.check(OTHER, peers[0]) is Verdict.NEW
 
@@ -106,7 +115,8 @@ def test_programs_that_write_at_once_lose_nothing(path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from peertunnel.known import KnownPeers\n"
         "from peertunnel.identity import Identity\n"
-        f"for _ in range(20): KnownPeers(Path(sys.argv[1])).remember('{LABEL}', Identity.ephemeral().peer_id)"
+        "for _ in range(20):\n"
+        f"    KnownPeers(Path(sys.argv[1])).remember('{LABEL}', Identity.ephemeral().peer_id, beside=True)"
     )
     writers = [subprocess.Popen([sys.executable, "-c", program, str(path)]) for _ in range(4)]
     assert [writer.wait(60) for writer in writers] == [0] * 4

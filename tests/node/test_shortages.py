@@ -117,7 +117,7 @@ def test_a_reader_that_is_gone_takes_no_descriptor_to_forget() -> None:
 def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda handle, how: refuse(errno.ENOLCK))
     with pytest.raises(StoreError, match="no locks available"):
-        KnownPeers(tmp_path / "known_peers").remember("0" * 32, PEER)
+        KnownPeers(tmp_path / "known_peers").remember("0" * 32, PEER, beside=False)
 
 
 async def test_a_unix_socket_that_has_to_stay_does_not_keep_the_rest_from_closing(

@@ -13,6 +13,7 @@ from peertunnel.protocols.circuit import Limit
 from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.streams import End
 from peertunnel.transport import buffers
+from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.stream import MuxedStream
 
 
@@ -35,6 +36,17 @@ class Crossing:
     def carried(self) -> int:
         """How many bytes have been sent on so far, both ways together."""
         return sum(side.stream.sent_bytes for side in self._sides)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a limit to what it may carry, or to how long."""
+        return self._limit != Limit(0, 0)
+
+    @property
+    def connections(self) -> tuple[MuxedConnection, MuxedConnection]:
+        """The caller's connection and the destination's."""
+        caller, destination = self._sides
+        return caller.stream.muxed_conn, destination.stream.muxed_conn
 
     @property
     def peers(self) -> tuple[str, str]:

@@ -113,6 +113,9 @@ class RelayServer:
 
     async def _tick(self) -> None:
         self._forget()
+        for crossing in [*self._crossings]:
+            if not crossing.is_limited and not any(map(self._is_trusted, crossing.connections)):
+                crossing.abort()  # trust was withdrawn
 
     # -- requests -------------------------------------------------------------------------------------------------
 

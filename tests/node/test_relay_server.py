@@ -150,6 +150,24 @@ async def test_who_calls_a_trusted_peer_is_still_a_stranger(monkeypatch: pytest.
         await caller.connect(called)
 
 
+async def test_a_circuit_without_limits_ends_when_neither_end_is_trusted_any_more(
+    mock_clock: MockClock,
+) -> None:
+    async with network(STRANGERS_LIMIT) as relay, relay.peer() as caller, relay.peer() as called:
+        await called.reserve()
+        limited, _ = await caller.connect(called)
+        relay.trusted |= {caller.peer_id, called.peer_id}
+        unlimited, _ = await caller.connect(called)
+        mock_clock.autojump_threshold = 0.01
+        relay.trusted.remove(caller.peer_id)
+        await trio.sleep(2 * book.TICK)
+        assert relay.server.book.circuits == 2
+        relay.trusted.remove(called.peer_id)
+        with pytest.raises(MuxedStreamReset), trio.fail_after(2 * book.TICK):
+            await unlimited.read()
+        assert not limited.is_closed and relay.server.book.circuits == 1
+
+
 def answering(called: Peer, answer: bytes | None) -> None:
     """Have a destination answer calls with these bytes, or with a reset."""
 

@@ -287,3 +287,19 @@ async def test_a_node_that_makes_up_addresses_does_not_have_the_true_one_forgott
             while next(numbers) < 20 * MAX_ADDRESSES or provider.address not in kept:
                 told = (await channel.receive()).addresses
                 kept = list(dict.fromkeys((*told, *kept)))[:32]  # as a meeting does
+
+
+async def test_addresses_that_are_made_up_are_counted_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dht_search, "_MAX_COUNTED", 100)
+    async with peer() as node:
+        search = dht_search.Search(node.dht._network, lambda key: [], new_service())
+        for _ in range(120):
+            made_up = new_peer()
+            search._heard_providers(
+                Message(
+                    Type.GET_PROVIDERS,
+                    b"key",
+                    providers=(Contact(id_bytes(made_up), address_bytes([place(made_up)])),),
+                )
+            )
+        assert sum(map(len, search._counts.values())) == 100

@@ -14,6 +14,7 @@ from peertunnel.errors import NotFound
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.transport.connection import MuxedConnection
+from peertunnel.transport.dialer import dial
 from peertunnel.transport.race import Attempt, Race
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.tcp import connect, is_tcp
@@ -316,3 +317,19 @@ async def test_an_error_inside_a_running_host_comes_out() -> None:
 async def test_a_host_can_be_closed_at_once() -> None:
     async with open_host(Identity.ephemeral(), LOOPBACK):
         pass
+
+
+async def test_who_gives_up_as_a_connection_comes_to_stand_leaves_none_that_nobody_hears_of() -> None:
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        network = client.network
+        heard: list[MuxedConnection] = []
+        network.watchers.append(heard.append)
+        places = [Multiaddr(address) for address in server.addresses]
+        connection = await dial(ID.from_base58(server.peer_id), places, network.transports, PATIENCE)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await network.take_in(connection)
+        assert network.connections(server.peer_id) == heard == [connection]

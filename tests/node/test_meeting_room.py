@@ -107,6 +107,6 @@ async def test_who_was_met_after_a_failure_does_not_make_room(monkeypatch: pytes
         await until(lambda: search.failed == [right.peer_id])
         search.failing.clear()
         await until(lambda: right.peer_id in search.met)
-        search.post(*strangers(1))
+        search.post(strangers(1)[0])
         await trio.testing.wait_all_tasks_blocked()
         assert list(search.meeting._candidates) == [right.peer_id]

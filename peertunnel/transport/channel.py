@@ -37,6 +37,11 @@ class Channel(Protocol):
         """
         ...
 
+    @property
+    def unacknowledged(self) -> int:
+        """Bytes that have left us and not come to the peer's host yet, 0 where the system doesn't count."""
+        ...
+
     def progressed(self) -> bool:
         """Return whether the peer's host took bytes since the last call and has yet to take more.
 

@@ -356,10 +356,10 @@ class MuxedConnection(ABC):
                 stream.abort()
             try:
                 self._leave()
-                with trio.move_on_after(within):
+                with trio.move_on_after(within) as parting:
                     while self.is_delivering and await self._delivers():
                         pass
-                await self._part()
+                await self._part(parting.deadline)
             finally:
                 self._end("closed by us")
         await trio.lowlevel.checkpoint()
@@ -379,8 +379,8 @@ class MuxedConnection(ABC):
     def _progressed(self) -> bool:
         """Return whether the peer has taken some of what we sent since this was asked last."""
 
-    async def _part(self) -> None:  # noqa: B027  QUIC's close needs no more
-        """Take leave of the peer once it has what we sent."""
+    async def _part(self, until: float) -> None:  # noqa: B027  QUIC's close needs no more
+        """Take leave of the peer once it has what we sent, or the time (trio's clock, seconds) has come."""
 
     @property
     def place(self) -> str:

@@ -150,11 +150,15 @@ class SocketChannel(Channel):
             self._ended.set()
             self._registration.wait_for(0)
 
-    def progressed(self) -> bool:
+    @property
+    def unacknowledged(self) -> int:
         try:
-            (waiting,) = struct.unpack("i", ioctl(self._sock, TIOCOUTQ, b"\0" * 4))
+            return int(struct.unpack("i", ioctl(self._sock, TIOCOUTQ, b"\0" * 4))[0])
         except (OSError, ValueError):
-            return False  # closed, or a system that does not count
+            return 0  # closed, or a system that does not count
+
+    def progressed(self) -> bool:
+        waiting = self.unacknowledged
         before, self._acknowledged = self._acknowledged, self._written - waiting
         return waiting > 0 and self._acknowledged > before
 

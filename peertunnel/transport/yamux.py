@@ -17,7 +17,7 @@ from peertunnel.protocols.errors import LocalProtocolError, RemoteProtocolError
 from peertunnel.streams import End, Unavailable
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer, Channel
-from peertunnel.transport.connection import LINGER, MuxedConnection
+from peertunnel.transport.connection import LINGER, STILL, MuxedConnection
 from peertunnel.transport.raw import RawSocket
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
@@ -258,8 +258,13 @@ class YamuxConnection(MuxedConnection):
 
     @property
     def is_delivering(self) -> bool:
-        """Whether something has yet to leave: what the system has taken it sends without us."""
+        """Whether something has yet to leave: what the system has taken it sends without us, until we close."""
         return not self.is_closed and (self._channel.is_blocked or self.session.queued > 0)
+
+    @property
+    def has_streams(self) -> bool:
+        """See `MuxedConnection`."""
+        return super().has_streams or self._channel.unacknowledged > 0
 
     def _leave(self) -> None:
         """Tell the peer that nothing new follows."""
@@ -270,11 +275,21 @@ class YamuxConnection(MuxedConnection):
         """Return whether the peer has taken some of what we sent since this was asked last."""
         return self._channel.progressed()
 
-    async def _part(self) -> None:
-        """End our direction of the channel, and let the peer end its own."""
+    async def _part(self, until: float) -> None:
+        """End our direction of the channel, and let the peer end its own once it has all that we sent.
+
+        What the system still holds for it would be lost if we closed before: the peer goes on sending, credit if nothing
+        else, and who sends to a closed socket resets it.
+        """
         self._channel.finish()
-        with trio.move_on_after(LINGER):
-            await self.event_closed.wait()
+        took_at = trio.current_time()
+        while not self.is_closed:
+            with trio.move_on_after(LINGER):
+                await self.event_closed.wait()
+            now = trio.current_time()
+            took_at = now if self._channel.progressed() else took_at
+            if not self._channel.unacknowledged or now >= until or now - took_at >= STILL:
+                return
 
     def _abandon(self, reason: str) -> None:
         self._channel.abort()  # or the system would go on sending, from a port that the next dial needs

@@ -146,8 +146,11 @@ async def run(transport: Transports, task_status: "TaskStatus[Client]") -> None:
 
 
 @asynccontextmanager
-async def ended(transport: Transports) -> AsyncIterator[tuple[Line, Client, Reader]]:
-    """Yield a line, the client at its near end and who reads at the far end of a stream that has ended for the client."""
+async def ended(transport: Transports, held: int = SMALL) -> AsyncIterator[tuple[Line, Client, Reader]]:
+    """Yield a line, the client at its near end and who reads at the far end of a stream that has ended for the client.
+
+    held: bytes that the client's system holds for the line.
+    """
     arrived: list[MuxedStream] = []
     reader = Reader()
     async with (
@@ -160,7 +163,7 @@ async def ended(transport: Transports) -> AsyncIterator[tuple[Line, Client, Read
         server.serve(PROTOCOL, arrived.append)
         connection = await client.host.dial(server.peer_id, [line.address], PATIENCE)
         if isinstance(connection, YamuxConnection):
-            connection._raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
+            connection._raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, held)
         opened = await connection.open_tunnel(PROTOCOL)
         await until(lambda: arrived)
         nursery.start_soon(reader.run, arrived[0])
@@ -173,9 +176,10 @@ async def ended(transport: Transports) -> AsyncIterator[tuple[Line, Client, Read
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("held", [SMALL, 2 * SIZE], ids=["by us", "by the system"])
 @pytest.mark.parametrize("transport", LINES)
-async def test_what_was_sent_before_we_stop_arrives_on_a_slow_line(transport: Transports) -> None:
-    async with ended(transport) as (_, client, reader):
+async def test_what_was_sent_before_we_stop_arrives_on_a_slow_line(transport: Transports, held: int) -> None:
+    async with ended(transport, held) as (_, client, reader):
         client.stop.set()
         await until(lambda: reader.has_ended)
         assert reader.received == SIZE

@@ -92,10 +92,10 @@ class Host:
         self._witnesses = Witnesses(self.network, self.observed)
         self.reservations = Reservations(self.peer_id, self._visits)
         self.add_addresses(lambda: self.reservations.addresses)
-        circuits = Circuits(self.network, self, self._visits, self.reservations.admits)
-        self.network.transports.append(circuits)
+        self._circuits = Circuits(self.network, self, self._visits, self.reservations.admits)
+        self.network.transports.append(self._circuits)
         self.watch(lambda connection: self.start_soon(self._get_to_know, connection))
-        self.serve(STOP, circuits.accept)
+        self.serve(STOP, self._circuits.accept)
         self.serve(IDENTIFY, self._identify)
         self.serve(PUSH, lambda stream: self.start_soon(self._hear_news, stream))
         self.serve(pings.PROTOCOL, lambda stream: self.start_soon(pings.answer, stream))
@@ -338,9 +338,16 @@ class Host:
 
     async def close(self, within: float = LINGER) -> None:
         """Close all connections, which tells the peers; see `MuxedConnection.close`."""
+        with trio.move_on_after(within):
+            await self._close("relayed", within)  # first: what they have sent goes through the others
+            await self._circuits.settled()
+        await self._close("", within)
+
+    async def _close(self, kind: str, within: float) -> None:
         async with trio.open_nursery() as nursery:
             for connection in self.network.connections():
-                nursery.start_soon(connection.close, within)
+                if kind in ("", connection.way.kind):
+                    nursery.start_soon(connection.close, within)
 
 
 @asynccontextmanager

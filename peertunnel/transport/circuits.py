@@ -37,7 +37,7 @@ RELAY_TIMEOUT = 10.0  # seconds for a relay to be reached, and again for it to r
 MAX_CALLS = 256  # circuits to us through one relay whose handshakes are under way, or wait for their turn
 MAX_CALLS_PER_CALLER = MAX_HANDSHAKES // 4  # of a relay's handshakes; one peer makes nobody wait
 BUFFER = 1024 * 1024  # bytes between the stream and the inner session, each way: one batch
-_LINGER = 2.0  # seconds for the last bytes of a circuit to leave once its connection has ended
+_LINGER = 2.0  # seconds without a byte that leaves, after which an ended connection's circuit is given up
 _MARK = "/p2p-circuit"
 _log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class Circuits:
         self._visits = visits
         self._admits = admits
         self._calls: dict[str, _Calls] = {}  # by relay; there are as many as are admitted, at the most
+        self._carried: set[trio.Event] = set()  # the ends of those that are carried
 
     # -- to others ------------------------------------------------------------------------------------------------
 
@@ -200,28 +201,42 @@ class Circuits:
             stream.abort()
             raise UpgradeError(f"there is no room for a circuit here: {error.strerror}") from error
         ended = trio.Event()
-        self._dialler.start_soon(_carry, stream, theirs, ended)
+        self._network.start_soon(self._carry, stream, theirs, ended)
         try:
             connection = await self._network.secure(ours, peer_id, way, address, is_client=is_client)
         except BaseException:
             ended.set()
             raise
-        self._dialler.start_soon(_follow, connection, ended)
+        self._network.start_soon(_follow, connection, ended)
         return connection
 
+    async def _carry(self, stream: MuxedStream, sock: socket.socket, ended: trio.Event) -> None:
+        """Join the stream to our pair of sockets until either has ended, or what the connection has sent has left."""
+        done = trio.Event()
+        self._carried.add(done)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_end, stream, ended, nursery.cancel_scope)
+                await stream.splice(sock)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._carried.remove(done)
+            done.set()
 
-async def _carry(stream: MuxedStream, sock: socket.socket, ended: trio.Event) -> None:
-    """Join the stream to our pair of sockets until either has ended, or a little after the connection has."""
-    async with trio.open_nursery() as nursery:
+    async def settled(self) -> None:
+        """Wait until nothing of circuits, whose connections have ended, has to be handed to their relays any more."""
+        for done in [*self._carried]:
+            await done.wait()
 
-        async def end() -> None:
-            await ended.wait()
-            await trio.sleep(_LINGER)
-            nursery.cancel_scope.cancel()
 
-        nursery.start_soon(end)
-        await stream.splice(sock)
-        nursery.cancel_scope.cancel()
+async def _end(stream: MuxedStream, ended: trio.Event, scope: trio.CancelScope) -> None:
+    """Give a circuit up whose connection has ended, once no more of it leaves."""
+    await ended.wait()
+    sent = -1
+    while stream.sent_bytes > sent:
+        sent = stream.sent_bytes
+        await trio.sleep(_LINGER)
+    scope.cancel()
 
 
 async def _follow(connection: MuxedConnection, ended: trio.Event) -> None:

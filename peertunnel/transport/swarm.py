@@ -136,9 +136,9 @@ class Network:
     async def take_in(self, connection: MuxedConnection) -> None:
         """Serve a connection from now on; raises UpgradeError if it is over already, or one too many."""
         if len(self._connections) >= MAX_CONNECTIONS:
-            self._run(connection.close)
+            self.start_soon(connection.close)
             raise UpgradeError("there are too many connections")
-        self._run(self._serve, connection)
+        self.start_soon(self._serve, connection)
         with trio.CancelScope(shield=True):  # a moment: who gave up now would leave one that nobody hears of
             await connection.event_started.wait()
         if connection.is_closed:
@@ -149,7 +149,8 @@ class Network:
             except Exception as error:  # noqa: BLE001  a task boundary: the others hear of it all the same
                 note_failure(watcher, error)
 
-    def _run(self, work: Callable[..., Awaitable[None]], *details: object) -> None:
+    def start_soon(self, work: Callable[..., Awaitable[None]], *details: object) -> None:
+        """Run something for as long as connections are served; its failure is logged, and ends nothing else."""
         assert self._nursery is not None
         self._nursery.start_soon(contained, work, *details, name=work)
 
@@ -228,4 +229,4 @@ class Network:
         if idle:
             _, neighbours, connection = min(idle, key=itemgetter(0))
             del neighbours[connection]
-            self._run(connection.close)
+            self.start_soon(connection.close)

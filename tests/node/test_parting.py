@@ -19,6 +19,7 @@ from peertunnel.transport.connection import LINGER
 from peertunnel.transport.stream import MuxedStream
 from peertunnel.transport.yamux import YamuxConnection
 from tests.node.pair import LOOPBACK, PATIENCE, until
+from tests.node.test_circuits import relay, reserved
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -146,24 +147,22 @@ async def run(transport: Transports, task_status: "TaskStatus[Client]") -> None:
 
 
 @asynccontextmanager
-async def ended(transport: Transports, held: int = SMALL) -> AsyncIterator[tuple[Line, Client, Reader]]:
-    """Yield a line, the client at its near end and who reads at the far end of a stream that has ended for the client.
-
-    held: bytes that the client's system holds for the line.
-    """
+async def through(
+    entry: Host, server: Host, transport: Transports, held: int
+) -> AsyncIterator[tuple[Line, Client, Reader]]:
+    """Yield a line to `entry`, and what `ended` yields, with a client that reaches the server there or by a circuit."""
     arrived: list[MuxedStream] = []
     reader = Reader()
-    async with (
-        open_host(Identity.ephemeral(), LOOPBACK, transport) as server,
-        trio.open_nursery() as nursery,
-    ):
+    async with trio.open_nursery() as nursery:
         client: Client = await nursery.start(run, transport)
-        line = Line(server, transport)
+        line = Line(entry, transport)
         await line.run(nursery)
         server.serve(PROTOCOL, arrived.append)
-        connection = await client.host.dial(server.peer_id, [line.address], PATIENCE)
-        if isinstance(connection, YamuxConnection):
-            connection._raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, held)
+        place = line.address if entry is server else f"{line.address}/p2p/{entry.peer_id}/p2p-circuit"
+        connection = await client.host.dial(server.peer_id, [place], PATIENCE)
+        (outer,) = client.host.connections(entry.peer_id)
+        if isinstance(outer, YamuxConnection):
+            outer._raw.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, held)
         opened = await connection.open_tunnel(PROTOCOL)
         await until(lambda: arrived)
         nursery.start_soon(reader.run, arrived[0])
@@ -176,10 +175,34 @@ async def ended(transport: Transports, held: int = SMALL) -> AsyncIterator[tuple
         nursery.cancel_scope.cancel()
 
 
+@asynccontextmanager
+async def ended(transport: Transports, held: int = SMALL) -> AsyncIterator[tuple[Line, Client, Reader]]:
+    """Yield a line, the client at its near end and who reads at the far end of a stream that has ended for the client.
+
+    held: bytes that the client's system holds for the line.
+    """
+    async with (
+        open_host(Identity.ephemeral(), LOOPBACK, transport) as server,
+        through(server, server, transport, held) as opened,
+    ):
+        yield opened
+
+
 @pytest.mark.parametrize("held", [SMALL, 2 * SIZE], ids=["by us", "by the system"])
 @pytest.mark.parametrize("transport", LINES)
 async def test_what_was_sent_before_we_stop_arrives_on_a_slow_line(transport: Transports, held: int) -> None:
     async with ended(transport, held) as (_, client, reader):
+        client.stop.set()
+        await until(lambda: reader.has_ended)
+        assert reader.received == SIZE
+
+
+async def test_nor_is_it_lost_on_the_way_through_a_relay() -> None:
+    async with (
+        relay() as (point, _),
+        reserved(point) as server,
+        through(point, server, "tcp", SMALL) as (_, client, reader),
+    ):
         client.stop.set()
         await until(lambda: reader.has_ended)
         assert reader.received == SIZE

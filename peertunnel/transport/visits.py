@@ -181,10 +181,14 @@ class Visits:
             self._dialler.start_soon(self._close_when_idle, peer_id, visit)
 
     async def _close_when_idle(self, peer_id: str, visit: _Visit) -> None:
-        await trio.sleep_until(due := visit.left_at + LINGER)
-        if visit.count or visit.left_at + LINGER > due or self._visits.get(peer_id) is not visit:
-            return  # somebody came back, and will leave, or has left, again
+        while True:
+            await trio.sleep_until(due := visit.left_at + LINGER)
+            if visit.count or visit.left_at + LINGER > due or self._visits.get(peer_id) is not visit:
+                return  # somebody came back, and will leave, or has left, again
+            connection = visit.connection
+            if connection is None or not (connection.has_streams or connection.kept):
+                break
+            visit.left_at = due  # a circuit, say, takes longer than to ask for it
         del self._visits[peer_id]
-        connection = visit.connection
-        if connection is not None and not connection.has_streams and not connection.kept:
+        if connection is not None:
             await connection.close()

@@ -11,8 +11,10 @@ import trio.testing
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
 from peertunnel.peers import RequestError
+from peertunnel.transport import visits
 from peertunnel.transport.connection import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, until
+from tests.node.test_circuits import relay, reserved
 
 REFUSED = "/ip4/127.0.0.1/tcp/1"  # tcpmux: nobody listens there
 
@@ -93,3 +95,19 @@ async def test_who_gives_up_leaves_the_address_to_others(monkeypatch: pytest.Mon
 async def test_a_peer_of_which_no_address_is_known_is_not_reached() -> None:
     async with dead_end() as (server, client, _):
         await is_not_reached(client, server.peer_id, [], PATIENCE)
+
+
+async def test_the_connection_to_a_relay_ends_after_the_last_circuit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visits, "LINGER", 0.1)
+    async with (
+        relay() as (point, _),
+        reserved(point) as server,
+        open_host(Identity.ephemeral(), ()) as client,
+    ):
+        (place, *_) = server.addresses
+        circuit = await client.dial(server.peer_id, [place], PATIENCE)
+        (connection,) = client.connections(point.peer_id)
+        await trio.sleep(1)  # some looks at whether it is idle
+        assert not connection.is_closed
+        await circuit.close()
+        await until(lambda: connection.is_closed)

@@ -329,6 +329,7 @@ class MuxedStream:
     async def close(self) -> None:
         """Send FIN and drop whatever still arrives."""
         self._is_discarding = True
+        self.is_chat = True  # a peer that never ends its own direction keeps nothing but the stream
         self.consumed(len(self._inbox))
         self._inbox.clear()
         self.finish()

@@ -242,11 +242,13 @@ class Host:
         if self.quic is not None:
             self.quic.rebound()
         await self.check()
+        self._witnesses.retry()
+        await self.observed.look_again()
 
     async def check(self, spared: str = "") -> None:
         """Close the connections whose peers don't answer at once, but for those to one peer (by its id)."""
         async with trio.open_nursery() as nursery:
-            for connection in self.all_connections():
+            for connection in (*self.all_connections(), *self._witnesses.connections):
                 if str(connection.peer_id) != spared:
                     nursery.start_soon(connection.close_unless_it_answers, CHECK)
 

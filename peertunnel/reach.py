@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from peertunnel.boundary import repeated
 from peertunnel.changes import watch_network
 from peertunnel.events import Emit, PunchFailed
 from peertunnel.host import Host
@@ -18,6 +19,7 @@ from peertunnel.protocols.autonat.findings import Reachability
 from peertunnel.transport.punch import HolePunching
 from peertunnel.transport.reachability import OwnReachability
 
+LOOK = 30.0  # seconds between looks at where others see us; nothing tells of a router that has got another address
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
@@ -79,6 +81,7 @@ class Reach:
             if self._maps_ports and not self._is_hidden:
                 nursery.start_soon(self._mapper.run)
             nursery.start_soon(watch_network, self._note_change)
+            nursery.start_soon(repeated, LOOK, self._host.observed.look_again)
             task_status.started()
 
     async def be_called(self) -> None:

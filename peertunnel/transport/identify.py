@@ -51,6 +51,11 @@ class Acquaintance:
                 self._came = trio.current_time()
         return self._answer
 
+    async def ask_again(self) -> Identify:
+        """Ask, however lately that was done."""
+        self._came = float("-inf")
+        return await self.ask()
+
     async def hear(self, stream: MuxedStream) -> Identify | None:
         """Take what the peer pushes, one push at a time; return what is known then, None if that is nothing new."""
         if self._is_hearing:

@@ -8,6 +8,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+import trio
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
@@ -29,6 +30,7 @@ class Observed:
     def __init__(self, listening: Callable[[], Iterable[str]]) -> None:
         self._listening = listening
         self._seen: dict[MuxedConnection, str] = {}  # "" until the peer has answered
+        self._looked_at = float("-inf")  # trio's clock, seconds
 
     def wants(self, connection: MuxedConnection) -> bool:
         """Return whether to ask a peer how it sees us: it can know, and few have told so far."""
@@ -61,6 +63,22 @@ class Observed:
     def note(self, connection: MuxedConnection, address: bytes) -> None:
         """Take a peer's answer: a multiaddr in its binary form, empty while it has yet to come."""
         self._seen[connection] = read_observed(address)
+
+    async def look_again(self, interval: float = 0.0) -> None:
+        """Ask all who were asked once more: another network, or router, leaves a connection over QUIC standing.
+
+        interval: seconds from one look to the next at least.
+        """
+        if trio.current_time() < self._looked_at + interval:
+            return
+        self._looked_at = trio.current_time()
+        self._forget_dead()
+        async with trio.open_nursery() as nursery:
+            for connection in self._seen:
+                nursery.start_soon(self._ask_again, connection)
+
+    async def _ask_again(self, connection: MuxedConnection) -> None:
+        self.note(connection, (await connection.acquaintance.ask_again()).observed)
 
     @property
     def addresses(self) -> tuple[str, ...]:

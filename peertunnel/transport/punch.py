@@ -169,6 +169,11 @@ class HolePunching:
     def _own(self) -> tuple[bytes, ...]:
         return offered(self._host.observed.addresses, self._host.addresses)
 
+    async def _look_again(self) -> None:
+        """Find out where we are by now, after an attempt that led to nothing."""
+        with trio.move_on_after(IDENTIFY):
+            await self._host.observed.look_again(ATTEMPT)
+
     def _hole(self, peer_id: ID) -> Hole:
         assert self._nursery is not None
         return Hole(self._host.network, self._host.quic, self._nursery, peer_id)
@@ -237,6 +242,8 @@ class HolePunching:
         """Make a round's attempts."""
         pauses, attempt = list(REFUSAL_PAUSES), 0
         while attempt < ATTEMPTS and not circuit.is_closed:
+            if attempt:
+                await self._look_again()
             # As in go-libp2p, whose versions before 0.41 had the roles the other way round.
             is_client = attempt + 1 == ATTEMPTS and not await _is_ours(circuit)
             own = self._own()
@@ -303,6 +310,7 @@ class HolePunching:
                 with trio.move_on_after(ATTEMPT):
                     hole = self._hole(stream.muxed_conn.peer_id)
                     await hole.punch(targets(agreed.addresses, own), agreed.at, is_client=True)
+                await self._look_again()
         except ExchangeError as error:
             _log.debug("%s does not punch: %s", peer_id, error)
         except Exception:  # noqa: BLE001  a task boundary

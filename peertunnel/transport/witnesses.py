@@ -30,12 +30,22 @@ class Witnesses:
     Args:
         network: has the transports.
         observed: takes what they see.
+
+    Attributes:
+        connections: those that stand.
     """
 
     def __init__(self, network: Network, observed: Observed) -> None:
         self._network = network
         self._observed = observed
         self._asked: set[ID] = set()
+        self._again = trio.Event()  # replaced each time
+        self.connections: set[MuxedConnection] = set()
+
+    def retry(self) -> None:
+        """Call at once where nobody has answered lately: the network has changed."""
+        self._again.set()
+        self._again = trio.Event()
 
     async def keep(self, connection: MuxedConnection, told: Iterable[str]) -> None:
         """Have a relay see all of our ports, as long as a connection to it lives.
@@ -75,16 +85,21 @@ class Witnesses:
 
     async def _call_often(self, peer_id: ID, places: list[Multiaddr]) -> None:
         while True:
+            again = (
+                self._again
+            )  # as it is now: what is said while a connection stands counts for the next call
             try:
                 connection = await dial(peer_id, places, self._network.transports, DIAL_TIMEOUT)
             except DialError:
                 pass
             else:
                 await self._listen_to(connection)
-            await trio.sleep(PAUSE)
+            with trio.move_on_after(PAUSE):
+                await again.wait()
 
     async def _listen_to(self, connection: MuxedConnection) -> None:
         """Take what a relay tells, and keep its connection until it ends."""
+        self.connections.add(connection)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.start)
@@ -95,5 +110,6 @@ class Witnesses:
                     await connection.event_closed.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            self.connections.remove(connection)
             with trio.CancelScope(shield=True):
                 await connection.close()

@@ -14,6 +14,7 @@ from tests.nat.lab.kinds import Kind, Nat
 from tests.nat.makes import Pt
 from tests.nat.together import together
 from tests.nat.transfer import CHUNK, transferring
+from tests.tools import need_quic
 
 RECOVERY_SECONDS = 10.0
 DIRECT_SECONDS = 15.0
@@ -52,9 +53,10 @@ async def _survive_between(provider: Kind, fault: Fault, behind: str, folder: Pa
         await _survive(opened, fault, behind)
 
 
-async def _be_found_again(fault: Fault, folder: Path) -> None:
+async def _be_found_again(fault: Fault, transport: str, folder: Path) -> None:
     nats = {name: Nat("cone", delay_ms=5) for name in ("provider", "first", "second")}
-    async with open_lab(nats) as lab, serving(lab, Trio(Pt(), Pt(), Pt()), folder) as site:
+    pt = Pt((transport,))
+    async with open_lab(nats) as lab, serving(lab, Trio(pt, pt, pt), folder) as site:
         async with consuming(site, lab.host("first")) as opened:
             await opened.first_byte()
             assert await opened.direct(DIRECT_SECONDS)
@@ -69,9 +71,13 @@ async def test_a_provider_whose_router_failed_is_reached_directly_again(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Its relay must see the port again through which holes are punched, though the old connection may be in the way."""
+    need_quic()
     await together(
         {
-            name: partial(_be_found_again, fault, tmp_path_factory.mktemp("fault"))
+            f"{name}, {transport}": partial(
+                _be_found_again, fault, transport, tmp_path_factory.mktemp("fault")
+            )
+            for transport in ("quic", "tcp")
             for name, fault in FAULTS.items()
             if fault in (faults.cut_off, faults.flushed, faults.renumbered, faults.moved)
         }

@@ -226,8 +226,9 @@ class Examination:
         async with open_host(Identity.ephemeral(), listen, "quic") as host, trio.open_nursery() as nursery:
 
             async def call(server: Server) -> None:
+                places = [place for place in server.by_udp if place not in server.silent]
                 try:
-                    connection = await host.dial(server.peer_id, server.by_udp, self._patience)
+                    connection = await host.dial(server.peer_id, places, self._patience)
                     self.facts.datagrams = Datagrams(asked=len(able), round_trip=await connection.ping())
                 except (NotFound, Unavailable):
                     return

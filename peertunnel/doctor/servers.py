@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -32,12 +33,14 @@ class Server:
         places: its multiaddrs, without the peer id; more once it has told them.
         connections: those that stand, by IP version.
         protocols: what it speaks.
+        silent: those of its places that were visited in vain, or are now; they are not called again.
     """
 
     peer_id: str
     places: tuple[str, ...]
     connections: dict[int, MuxedConnection] = field(default_factory=dict)
     protocols: frozenset[str] = frozenset()
+    silent: set[str] = field(default_factory=set)
 
     @property
     def calls_back(self) -> bool:
@@ -45,11 +48,10 @@ class Server:
         return DIAL_REQUEST in self.protocols
 
     def of_version(self, version: int) -> list[str]:
-        """Give where it is by an IP version, or by a name that may lead there."""
+        """Give where it may answer by an IP version, or by a name that may lead there."""
         names = ("ip6", "dns6") if version == 6 else ("ip4", "dns4", "dns")
-        return [
-            place for place in self.places if place.split("/")[1] in names and "/p2p-circuit" not in place
-        ]
+        found = (place for place in self.places if place.split("/")[1] in names)
+        return [place for place in found if "/p2p-circuit" not in place and place not in self.silent]
 
     def sees_the_world(self, version: int) -> bool:
         """Return whether it is connected by an IP version, and from a public address."""
@@ -107,29 +109,30 @@ async def visit(host: Host, server: Server, within: float) -> list[Sighting]:
     seen: list[Sighting] = []
 
     async def call(version: int) -> None:
-        if version in server.connections or not (places := server.of_version(version)):
+        places = server.of_version(version)
+        if version in server.connections or not places:
             return
-        try:
-            connection = await host.dial(server.peer_id, places, within)
-        except NotFound:
-            return
-        server.connections[version] = connection
-        seen.extend(await _ask(host, server, connection))
+        tried = {place for place in places if ("/quic-v1" in place) == (host.quic is not None)}
+        server.silent |= tried
+        with suppress(NotFound):
+            connection = server.connections[version] = await host.dial(server.peer_id, places, within)
+            server.silent -= tried
+            seen.extend(await _ask(host, server, connection))
 
-    async with trio.open_nursery() as nursery:
-        for version in (4, 6):
-            nursery.start_soon(call, version)
-    await call(6)  # one that was named by IPv4 may have told by now that it has IPv6
+    with trio.move_on_after(within):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, 6)
+            await call(4)
+            await call(6)  # one that was named by IPv4 may have told by now that it has IPv6
     return seen
 
 
 async def seen_by(host: Host, server: Server, version: int, within: float) -> Sighting | None:
     """Call a server by one IP version, for so many seconds, and give how it sees the port that we listen on."""
-    try:
+    with trio.move_on_after(within), suppress(NotFound):
         connection = await host.dial(server.peer_id, server.of_version(version), within)
-    except NotFound:
-        return None
-    return next(iter(await _ask(host, server, connection)), None)
+        return next(iter(await _ask(host, server, connection)), None)
+    return None
 
 
 async def _ask(host: Host, server: Server, connection: MuxedConnection) -> list[Sighting]:

@@ -85,11 +85,15 @@ class UpnpRouter:
                 self._lease_for_ever = lease == 0
                 return Mapping(listener, external, _granted(answer) if any_port else port, lease)
             failed = answer
-            # Some routers map for ever only, and not all of them say so with ONLY_PERMANENT_LEASES_SUPPORTED.
             match answer.code:
+                # Some routers take our own mapping for another's; a new port at each renewal would leak them.
+                case igd.Fault.CONFLICT_IN_MAPPING_ENTRY if before and port == before.external_port:
+                    await self._delete(before)
+                    before = None
                 case igd.Fault.CONFLICT_IN_MAPPING_ENTRY | igd.Fault.CONFLICT_WITH_OTHER_MECHANISMS:
                     any_port = self._service.chooses_ports and not any_port
                     port = random.choice(_PORTS)
+                # Some map for ever only, and not all of them say so with ONLY_PERMANENT_LEASES_SUPPORTED.
                 case _ if lease:
                     lease = 0
                 case _:
@@ -98,8 +102,7 @@ class UpnpRouter:
 
     async def unmap(self, mapping: Mapping) -> None:
         """See `Router`."""
-        call = igd.delete_mapping(self._service, mapping.listener.transport, mapping.external_port)
-        answer = await self._call(call)
+        answer = await self._delete(mapping)
         if isinstance(answer, igd.Failed):
             raise Refusal(f"{answer.code} {answer.reason}".strip())
 
@@ -111,6 +114,10 @@ class UpnpRouter:
         transport, port, _ = listener
         service, own = self._service, self._own
         call = igd.add_mapping(service, transport, external_port, own, port, lease, any_port=any_port)
+        return await self._call(call)
+
+    async def _delete(self, mapping: Mapping) -> igd.Answer:
+        call = igd.delete_mapping(self._service, mapping.listener.transport, mapping.external_port)
         return await self._call(call)
 
     async def _external_address(self) -> ipaddress.IPv4Address:

@@ -65,6 +65,42 @@ async def test_another_port_where_ours_is_taken() -> None:
         await router.aclose()
 
 
+async def test_a_router_that_takes_our_own_mapping_for_anothers() -> None:
+    mapped: set[str] = set()
+
+    def answer(call: Element) -> bytes:
+        port = call.value("NewExternalPort")
+        if call.name == "AddPortMapping":
+            if port in mapped:
+                return fault(718)
+            mapped.add(port)
+        elif call.name == "DeletePortMapping":
+            mapped.remove(port)
+        return connected(call)
+
+    async with running_igd(IgdServer(ROUTER, answer)):
+        router = await UpnpRouter.find(GATEWAY)
+        mapping = await router.map(TCP, 600, None)
+        for _ in range(3):
+            assert await router.map(TCP, 600, mapping) == mapping
+        assert mapped == {"4001"}
+        await router.aclose()
+
+
+async def test_another_port_where_ours_has_become_anothers() -> None:
+    def answer(call: Element) -> bytes:
+        is_taken = call.value("NewExternalPort") == "4001"
+        return fault(718 if call.name == "AddPortMapping" else 606) if is_taken else connected(call)
+
+    async with running_igd(IgdServer(ROUTER, answer)) as server:
+        router = await UpnpRouter.find(GATEWAY)
+        mapping = await router.map(TCP, 600, Mapping(TCP, OUTSIDE, 4001, 600))
+        assert mapping.external_port != 4001
+        changes = [call for call in server.calls if call.name != "GetExternalIPAddress"]
+        assert [call.name.removesuffix("PortMapping") for call in changes] == ["Add", "Delete", "Add", "Add"]
+        await router.aclose()
+
+
 async def test_a_router_that_refuses_says_why() -> None:
     def answer(call: Element) -> bytes:
         return fault(606) if call.name == "AddPortMapping" else connected(call)

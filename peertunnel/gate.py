@@ -139,7 +139,9 @@ class Gate:
         """Close what is not in use after a while, and the oldest when there are too many."""
         now = trio.current_time()
         strangers = [
-            c for c in self._node.host.all_connections() if not c.is_initiator and not self.admits(c)
+            c
+            for c in self._node.host.all_connections()
+            if not c.is_initiator and not c.kept and not self.admits(c)
         ]
         self._seen = {connection: self._seen.get(connection, now) for connection in strangers}
         strangers.sort(key=lambda connection: self._seen[connection])

@@ -9,7 +9,8 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -166,7 +167,7 @@ class Reservations:
     async def _hold(self, peer_id: str, relay: _Relay) -> None:
         """Reserve at a relay, and renew it until that fails or the connection ends."""
         try:
-            async with self._visits.at_relay(peer_id, relay.places, TIMEOUT) as connection:
+            async with self._visits.at_relay(peer_id, relay.places, TIMEOUT) as connection, _kept(connection):
                 while not connection.is_closed and self._may_stay(relay):
                     reservation = await reserve_at(connection, self._own_id)
                     relay.addresses = _addresses(peer_id, connection, relay.places, reservation)
@@ -212,6 +213,16 @@ async def reserve_at(connection: MuxedConnection, own_id: str) -> Reservation:
         raise RequestError(f"{relay} did not answer: {error}") from error
 
 
+@asynccontextmanager
+async def _kept(connection: MuxedConnection) -> AsyncIterator[None]:
+    """Have a connection stay though nothing runs on it, also one that the relay has opened."""
+    connection.kept += 1
+    try:
+        yield
+    finally:
+        connection.kept -= 1
+
+
 async def _watch(connection: MuxedConnection) -> None:
     """Wait until a relay is lost: who can't be called must know it sooner than a tunnel that stalls."""
     while not connection.event_unavailable.is_set():
@@ -229,6 +240,6 @@ def _addresses(
     """
     told = (place.rpartition("/p2p/")[0] for place in address_texts(reservation.addresses, peer_id))
     public = (place for place in told if is_public(place) and place_at(place) is not None)
-    ours = (str(connection.get_transport_addresses()[0]), *(split_address(place)[0] for place in places))
-    worthwhile = dict.fromkeys((*ours, *public))
+    called = [str(connection.get_transport_addresses()[0])] if connection.is_initiator else []
+    worthwhile = dict.fromkeys((*called, *(split_address(place)[0] for place in places), *public))
     return tuple(f"{place}/p2p/{peer_id}/p2p-circuit" for place in list(worthwhile)[:MAX_ADDRESSES])

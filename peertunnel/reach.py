@@ -15,7 +15,6 @@ from peertunnel.events import Emit, PunchFailed
 from peertunnel.host import Host
 from peertunnel.portmap import Listener, PortMapper, Status, listeners
 from peertunnel.protocols.address import split_address
-from peertunnel.protocols.autonat.findings import Reachability
 from peertunnel.transport.punch import HolePunching
 from peertunnel.transport.reachability import OwnReachability
 
@@ -93,8 +92,7 @@ class Reach:
                 await trio.sleep_forever()
             await nursery.start(self.own.run)
             while True:
-                is_public = self.own.reachability is Reachability.PUBLIC
-                reservations.take_found(self._finds_relays and not is_public)
+                reservations.take_found(self._finds_relays and self.own.needs_relays)
                 await self.own.changed()
 
     async def _note_change(self) -> None:

@@ -112,6 +112,20 @@ class OwnReachability:
         return overall(self._known.values())
 
     @property
+    def needs_relays(self) -> bool:
+        """Whether some strangers can't dial us, as far as is known: those without IPv6, or those that we have not called.
+
+        What others have merely seen of us may be open to the servers alone, which answer from where we have called.
+        """
+        mapped = {place_at(text) for text in self._mapped()}
+        return not any(
+            known is Reachability.PUBLIC
+            and target_of(place).ip.version == 4
+            and (place in mapped or self._findings[place].is_own)
+            for place, known in self._known.items()
+        )
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The multiaddrs, without our peer id, at which strangers can dial us."""
         return tuple(

@@ -29,11 +29,11 @@ class Findings:
     """The votes on one address.
 
     Args:
-        is_own: whether it is an address of this machine, and not one that a NAT stands for.
+        is_own: whether it is an address of this machine, and not one that a NAT stands for; an attribute, too.
     """
 
     def __init__(self, *, is_own: bool) -> None:
-        self._is_own = is_own
+        self.is_own = is_own
         self._votes: dict[str, tuple[bool, float]] = {}  # by server: whether it reached us, and when
         self._asked: dict[str, float] = {}  # by server, and when
         self._pending: set[str] = set()  # servers that have yet to answer
@@ -71,7 +71,7 @@ class Findings:
         """Say what follows, when these are the servers that can be asked."""
         self._forget(now)
         fewer = max(1, min(_SETTLED, len({*servers, *self._votes} - self._silent)))
-        if self._balance >= (fewer if self._is_own else _SETTLED):
+        if self._balance >= (fewer if self.is_own else _SETTLED):
             return Reachability.PUBLIC
         if -self._balance >= fewer:
             return Reachability.PRIVATE

@@ -33,6 +33,7 @@ from peertunnel.transport import autonat, autonat_server
 from peertunnel.transport.autonat import DialBacks, ask_v1
 from peertunnel.transport.autonat_limits import MAX_REQUESTS_PER_PLACE, MAX_RUNNING_PER_PLACE, MINUTE, Limits
 from peertunnel.transport.autonat_server import AutonatServer
+from peertunnel.transport.candidates import place_at
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.reachability import OwnReachability
 from peertunnel.transport.stream import MuxedStream
@@ -360,3 +361,29 @@ async def test_who_calls_us_is_no_server_of_ours() -> None:
         await meet(point, asker)
         await trio.sleep(0.3)
         assert not answering.answers
+
+
+@pytest.mark.parametrize(
+    ("address", "is_own", "is_mapped", "needs_relays"),
+    [
+        ("/ip4/9.9.9.9/tcp/4001", True, False, False),
+        ("/ip4/9.9.9.9/tcp/4001", False, True, False),
+        ("/ip4/9.9.9.9/tcp/4001", False, False, True),
+        ("/ip6/2a00:1234::5/tcp/4001", True, False, True),
+    ],
+    ids=["own", "mapped", "only seen", "IPv6 only"],
+)
+async def test_relays_are_needed_until_everybody_reaches_us(
+    address: str, is_own: bool, is_mapped: bool, needs_relays: bool
+) -> None:
+    """A router that lets in whom we have called lets the servers in; and who has no IPv6 doesn't reach it."""
+    async with host() as asker:
+        own = OwnReachability(asker, mapped=lambda: [address] * is_mapped)
+        assert own.needs_relays
+        findings = Findings(is_own=is_own)
+        for server in ("first", "second"):
+            findings.told(server, True, trio.current_time())
+        own._findings = {place_at(address) or b"": findings}
+        own._conclude()
+        assert own.reachability is PUBLIC
+        assert own.needs_relays is needs_relays

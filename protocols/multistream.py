@@ -153,6 +153,11 @@ class Responder:
         self._greeted = False
         self._proposals = 0
 
+    @property
+    def has_heard(self) -> bool:
+        """Whether the initiator has said anything yet."""
+        return self._lines is not None or self.protocol is not None
+
     def receive(self, data: bytes | memoryview) -> tuple[bytes, bytes]:
         """Take bytes from the initiator.
 

@@ -150,7 +150,8 @@ class MuxedConnection(ABC):
                 await trio.sleep_until(min(self._negotiating.values()))
                 now = trio.current_time()
                 for stream in [stream for stream, deadline in self._negotiating.items() if now >= deadline]:
-                    stream.abort()
+                    self._negotiating[stream] = now + NEGOTIATION_TIMEOUT
+                    stream.on_late()
 
     # -- streams --------------------------------------------------------------------------------------------------
 

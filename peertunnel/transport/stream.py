@@ -82,7 +82,7 @@ class MuxedStream:
         self.stream_id = stream_id
         self.protocol: str | None = None
         self.end: End | None = None
-        self.is_chat = False
+        self.is_chat = isinstance(negotiation, Responder)  # until it is known what it is for
         self.sent_bytes = self.received_bytes = 0
         self._negotiation = negotiation
         self._joint: Joint | None = None
@@ -133,6 +133,15 @@ class MuxedStream:
         self._forget_if_done()
         self.wake()
 
+    def on_late(self) -> None:
+        """Give up on a peer that doesn't settle the protocol.
+
+        Over QUIC a stream is open as soon as a later one is (RFC 9000, section 3.2): its first bytes may wait for room.
+        """
+        is_silent = isinstance(self._negotiation, Responder) and not self._negotiation.has_heard
+        if not is_silent or self.muxed_conn.transport == "tcp":
+            self.abort()
+
     def on_aborted(self, end: End) -> None:
         """Take the peer's RST, or the loss of the connection."""
         if self.end is None:
@@ -165,6 +174,7 @@ class MuxedStream:
         if agreed:
             self._negotiation = None
             if isinstance(negotiation, Responder):
+                self.is_chat = False
                 self.muxed_conn.on_negotiated(self)
             elif self._is_finished:
                 self._send_fin()

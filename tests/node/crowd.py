@@ -176,11 +176,14 @@ class Crowd:
             both.start_soon(write)
             is_whole = await self._read(talk, 1 - side, sock)
         if is_whole is None or (not is_whole and told[0]):
-            assert talk.is_aborted or self.is_lost, "a stream that nobody aborted was reset"
+            assert talk.is_aborted or self.is_lost, f"a stream that nobody aborted was reset; {self._fate()}"
             self.cut += 1
         else:
             assert is_whole, "a stream has ended too early"
             self.ended += 1
+
+    def _fate(self) -> str:
+        return " and ".join(f"{end.reason or 'alive'}" for end in self.connections)
 
     async def _write(self, talk: Talk, side: int, sock: trio.SocketStream) -> bool:
         """Write and end, or abort; return whether the way was reset."""

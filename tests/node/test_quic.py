@@ -23,7 +23,7 @@ from peertunnel.identity import Identity
 from peertunnel.protocols.certificate import issue
 from peertunnel.protocols.multistream import Initiator
 from peertunnel.streams import End
-from peertunnel.transport import quic
+from peertunnel.transport import connection, quic
 from peertunnel.transport.stream import MuxedStream
 from tests.node.hosts import PROTOCOL, hosts, streams
 from tests.node.pair import LOOPBACK, PATIENCE, until
@@ -171,6 +171,27 @@ async def test_a_protocol_is_settled_piece_by_piece_although_nothing_can_be_sent
         assert far.send_window(proposing.stream_id) == 0
         assert [stream.protocol for stream in arrived] == [PROTOCOL]
         await until(lambda: proposal.agreed)
+
+
+async def test_a_stream_whose_first_bytes_are_late_is_waited_for_and_is_no_use_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is open since a later one is; one on which half of a proposal has come is not waited for."""
+    monkeypatch.setattr(connection, "NEGOTIATION_TIMEOUT", 0.1)
+    late, slow, arrived = Initiator(PROTOCOL), Initiator(PROTOCOL), list[MuxedStream]()
+    async with hosts() as (server, client, near):
+        server.serve(PROTOCOL, arrived.append)
+        await until(lambda: server.connections(client.peer_id))
+        (far,) = server.connections(client.peer_id)
+        await until(lambda: not far.has_streams)
+        waiting, talking = await near._open(late), await near._open(slow)
+        near.send(talking.stream_id, slow.hello()[:5])
+        await until(lambda: talking.end is End.PEER_RESET)
+        assert waiting.stream_id in far._streams and not far.is_used
+        await trio.sleep(0.3)  # three times its time
+        near.send(waiting.stream_id, late.hello())
+        await until(lambda: arrived)
+        assert far.is_used and not waiting.is_closed
 
 
 async def test_what_was_sent_before_a_close_arrives() -> None:

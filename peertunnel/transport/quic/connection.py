@@ -18,7 +18,7 @@ from peertunnel.streams import End
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer
 from peertunnel.transport.connection import MuxedConnection
-from peertunnel.transport.quic.flow import Flow
+from peertunnel.transport.quic.flow import TURN, Flow
 from peertunnel.transport.raw import socket_address
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
@@ -268,7 +268,7 @@ class QuicConnection(MuxedConnection):
             if not taken:
                 break
             rest = rest[taken:]
-            flow.served = self.now()
+            flow.served = flow.served if rest and taken < TURN else self.now()
         flow.unsent, flow.is_full = bytes(rest), bool(rest)
 
     def _write_on(self, stream_id: int) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from peertunnel.protocols.yamux.window import MESSAGE, MESSAGES
 from peertunnel.transport.stream import MuxedStream
 
+TURN = 1024  # bytes that the engine takes at once for a turn; with fewer left to take, a stream is not behind all others
+
 
 @dataclass(slots=True)
 class Flow:
@@ -14,7 +16,7 @@ class Flow:
         stream: the stream.
         held: bytes that were read and not consumed yet.
         unsent: bytes that the engine has not taken.
-        served: when it last took some; 0 for never.
+        served: when a turn of it last ended: it took all, or enough of it; 0 for never.
         is_full: the engine takes no more for now.
         is_paused: there may be more to read.
         is_read: everything has been read, and the peer's end.

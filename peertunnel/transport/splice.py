@@ -37,6 +37,7 @@ class Splice:
         "_connection",
         "_end",
         "_is_bulk",
+        "_is_deaf",
         "_local_is_finished",
         "_on_end",
         "_peer_is_finished",
@@ -65,6 +66,7 @@ class Splice:
         self._local_is_finished = False
         self._peer_is_finished = False
         self._end: End | None = None
+        self._is_deaf = False  # the socket takes nothing more, but what it has sent before goes on
         self._on_end = on_end
 
     # -- from the local socket into the stream --------------------------------------------------------------------
@@ -106,8 +108,11 @@ class Splice:
         except OSError:
             self._stream.abort()
             return
+        if not size and self._is_deaf:
+            self._stream.abort()
+            return
         if not size:
-            self._pause()
+            self._registration.replace(READ, ERROR)  # a reset may follow an end
             self._local_is_finished = True
             self._stream.finish()
             self._end_if_done()
@@ -149,10 +154,12 @@ class Splice:
     def deliver(self, views: Sequence[memoryview], size: int) -> None:
         """Take `size` bytes from the peer; the views are valid until this returns."""
         self._replay = None
-        if self._end is not None:
+        if self._end is not None or self._is_deaf:
             return
         if self._pending:
             self.on_writable()  # what fits now need not be copied behind what is kept
+        if self._is_deaf:
+            return
         if self._pending or self._end is not None:
             for view in views:
                 self._pending += view
@@ -164,11 +171,21 @@ class Splice:
         except BlockingIOError:
             taken = 0
         except OSError:
-            self._stream.abort()
+            self._go_deaf()
             return
         self._delivered(taken)
         if taken < size:
             self._keep(views, taken)
+
+    def _go_deaf(self) -> None:
+        """Pass on what the socket has sent before its reset, as the system does, and then the reset."""
+        self._is_deaf = True
+        self._pending.clear()
+        self._registration.remove(WRITE)
+        if self._local_is_finished:
+            self._stream.abort()
+        else:
+            self.send_up()
 
     def _keep(self, views: Sequence[memoryview], taken: int) -> None:
         """Copy what the socket did not take, and have it written when it can."""
@@ -186,7 +203,7 @@ class Splice:
         except BlockingIOError:
             return
         except OSError:
-            self._stream.abort()
+            self._go_deaf()
             return
         del self._pending[:taken]
         self._delivered(taken)
@@ -204,7 +221,7 @@ class Splice:
         """Take the peer's FIN: pass it on once everything before it was delivered."""
         self._replay = None
         self._peer_is_finished = True
-        if self._pending or self._end is not None:
+        if self._pending or self._end is not None or self._is_deaf:
             return
         if self._local_is_finished:
             self.abort(End.FINISHED)

@@ -26,10 +26,10 @@ async def hosts(kind: Transports = "quic") -> AsyncIterator[tuple[Host, Host, Mu
 
 
 @asynccontextmanager
-async def streams() -> AsyncIterator[tuple[MuxedStream, MuxedStream]]:
+async def streams(kind: Transports = "quic") -> AsyncIterator[tuple[MuxedStream, MuxedStream]]:
     """Yield both ends of one stream; the first belongs to the host that dialled."""
     arrived: list[MuxedStream] = []
-    async with hosts() as (server, _, connection):
+    async with hosts(kind) as (server, _, connection):
         server.serve(PROTOCOL, arrived.append)
         opened = await connection.open_tunnel(PROTOCOL)
         with trio.fail_after(PATIENCE):

@@ -30,6 +30,7 @@ class StdioSocket(socket.socket):
         self.setblocking(False)
         self._finished = trio.Event()
         self._failure: OSError | None = None
+        self._failed = ""
 
     async def flushed(self) -> None:
         """Wait until stdout has all that was sent; shut down or close the socket first.
@@ -40,22 +41,22 @@ class StdioSocket(socket.socket):
         self.check()
 
     async def failed(self) -> None:
-        """Wait until stdout has failed, for ever if it does not."""
+        """Wait until stdout or stdin has failed, for ever if neither does."""
         await self._finished.wait()
         if self._failure is None:
             await trio.sleep_forever()
 
     def check(self) -> None:
-        """Raise TunnelAborted if stdout has failed."""
+        """Raise TunnelAborted if stdout or stdin has failed."""
         if self._failure is not None:
             hint = "What was received is incomplete, and so may be what was sent; try again."
             raise TunnelAborted(
-                f"Standard output failed: {self._failure.strerror}.", hint=hint
+                f"Standard {self._failed} failed: {self._failure.strerror}.", hint=hint
             ) from self._failure
 
-    def fail(self, failure: OSError) -> None:
-        """Note why stdout does not take everything; called by its thread."""
-        self._failure = failure
+    def fail(self, failure: OSError, what: str = "output") -> None:
+        """Note why stdout does not take everything, or stdin does not give it; called by its thread."""
+        self._failure, self._failed = failure, what
 
     def finish(self) -> None:
         """Note that nothing more goes to stdout; called by its thread's report."""
@@ -72,19 +73,23 @@ def stdio() -> StdioSocket:
     far, near = socket.socketpair()
     sock = StdioSocket(near.detach())
     token = trio.lowlevel.current_trio_token()
-    threading.Thread(target=_read_input, args=(far.dup(),), name="stdin", daemon=True).start()
+    threading.Thread(target=_read_input, args=(far.dup(), sock, token), name="stdin", daemon=True).start()
     threading.Thread(target=_write_output, args=(far, sock, token), name="stdout", daemon=True).start()
     return sock
 
 
-def _read_input(far: socket.socket) -> None:
-    # Input that can't be read has ended; output that nobody takes has no use for more input.
-    with far, contextlib.suppress(OSError):
+def _read_input(far: socket.socket, sock: StdioSocket, token: trio.lowlevel.TrioToken) -> None:
+    with far, contextlib.suppress(OSError):  # output that nobody takes has no use for more input
         try:
             while data := _read(_STDIN):
                 far.sendall(data)
-        finally:
-            far.shutdown(socket.SHUT_WR)
+        except _InputFailed as error:
+            if not os.isatty(_STDIN):  # else it is the terminal of others by now, and has ended for us
+                sock.fail(error, "input")
+                with contextlib.suppress(trio.RunFinishedError):
+                    token.run_sync_soon(sock.finish)
+                return  # without an end: what was read may be half of it
+        far.shutdown(socket.SHUT_WR)
 
 
 def _write_output(far: socket.socket, sock: StdioSocket, token: trio.lowlevel.TrioToken) -> None:
@@ -109,12 +114,18 @@ def _received(far: socket.socket) -> bytes:
         return b""
 
 
+class _InputFailed(OSError):
+    """Stdin could not be read."""
+
+
 def _read(fd: int) -> bytes:
     while True:
         try:
             return os.read(fd, CHUNK)
         except BlockingIOError:  # whoever we share the file with made it non-blocking
             select.select([fd], [], [])
+        except OSError as error:
+            raise _InputFailed(error.errno, error.strerror) from error
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -1,5 +1,6 @@
 """Standard input and output as a socket: pipes, files, terminals and sockets, in a process of its own."""
 
+import errno
 import hashlib
 import os
 import pty
@@ -43,6 +44,10 @@ STORIES = {
         print("for nobody", flush=True)
         async for data in stream:
             print(data.decode(), end="", file=sys.stderr)
+    """,
+    "until input fails": """
+        await sock.failed()
+        sock.check()
     """,
     "send and leave": """
         await stream.send_all(b"x" * 3_000_000)
@@ -198,6 +203,21 @@ def test_output_that_fails_late_is_an_error() -> None:
         done = run(program("send little and leave"), stdin=DEVNULL, stdout=full)
     assert done.returncode == 1
     assert done.stderr == b"Standard output failed: No space left on device.\n"
+
+
+@pytest.mark.parametrize("number", [errno.ECONNRESET, errno.EIO])
+def test_input_that_fails_is_no_end(number: int) -> None:
+    """Of a client that aborted, or of a disk: what was read may be half of it."""
+    near, far = socket.socketpair()
+    with near, open("/proc/self/mem", "rb") as broken:  # of which a read at 0 fails with EIO
+        stdin = (far if number == errno.ECONNRESET else broken).fileno()
+        near.sendall(b"half")
+        with far, running("until input fails", stdin, PIPE) as process:
+            if number == errno.ECONNRESET:
+                far.sendall(b"unread")  # the peer resets a socket that is closed with this
+                near.close()
+            assert pipe(process.stderr).read() == f"Standard input failed: {os.strerror(number)}.\n".encode()
+            assert process.wait(timeout=60) == 1
 
 
 def test_output_that_nobody_takes_is_told_to_who_sends() -> None:

@@ -37,9 +37,8 @@ _IMPATIENCE = 2.0  # seconds between questions while nobody has answered
 _JITTER = 0.02, 0.12  # seconds before an answer, so that not all speak at once (RFC 6762 section 6)
 _SPACING = 0.25  # seconds between two messages of a kind on a link; section 6 lets an answer to a probe do so
 _RATE, _BURST = 200, 100  # messages a second and at once that we read from a link; a flood gets lost
-_SHORT = (
-    512  # bytes of a message that counts as one; a long one, which may tell of sixty peers, counts as several
-)
+# Bytes of a message that counts as one; a long one, which may tell of sixty peers, counts as several.
+_SHORT = 512
 
 
 @dataclass(slots=True, eq=False)

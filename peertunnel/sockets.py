@@ -10,6 +10,7 @@ import os
 import socket
 import stat
 import struct
+import termios
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
@@ -25,6 +26,7 @@ BACKLOG = 4096  # connections; Linux's default for somaxconn, which Go uses too
 PICK_TRIES = 20  # ports tried until one is free on every address
 DIAL_STAGGER = 0.25  # seconds between attempts; RFC 8305 section 5, Connection Attempt Delay
 UNIX_RETRY = 0.01  # seconds between attempts on a unix socket whose queue is full
+TAKE_POLL = 0.02  # seconds between looks at what the other end has yet to take
 LOCK_WAIT = 2.0  # seconds; whoever holds the lock needs well under a millisecond
 
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -105,17 +107,14 @@ def dial_at_once(endpoint: Endpoint) -> socket.socket | None:
 
 def close(sock: socket.socket) -> None:
     """Close a socket in an orderly way and wake the tasks that wait for it; closing twice does nothing."""
-    _close(sock, _END_ON_CLOSE)
+    trio.lowlevel.notify_closing(sock.fileno())
+    end(sock, in_order=True)
 
 
 def abort(sock: socket.socket) -> None:
     """Close a socket so that the other end sees a reset, on TCP, and never a clean end."""
-    _close(sock, _RESET_ON_CLOSE)
-
-
-def _close(sock: socket.socket, linger: bytes) -> None:
     trio.lowlevel.notify_closing(sock.fileno())
-    end(sock, linger is _END_ON_CLOSE)
+    end(sock, in_order=False)
 
 
 def end(sock: socket.socket, in_order: bool) -> None:
@@ -125,6 +124,23 @@ def end(sock: socket.socket, in_order: bool) -> None:
     except OSError:
         pass  # it may be lost or closed already
     sock.close()
+
+
+async def abort_when_taken(sock: socket.socket) -> None:
+    """Abort a socket as soon as the other end's system has all that was sent: an abort throws away what it has not."""
+    try:
+        while unacknowledged(sock):  # noqa: ASYNC110 - the system tells of it in no other way
+            await trio.sleep(TAKE_POLL)
+    finally:
+        end(sock, in_order=False)
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes the other end's system has yet to confirm; 0 where our system does not count."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))[0])
+    except (OSError, ValueError):
+        return 0  # it is lost or closed already
 
 
 def close_listeners(listeners: Iterable[socket.socket]) -> None:

@@ -128,6 +128,12 @@ class _Side:
         """Take the peer's FIN: pass it on once everything before it was sent."""
         self.other.send_fin()
 
+    def stop(self) -> None:
+        """Take it that the peer reads no further: what is left for it, and what comes for it yet, nobody takes."""
+        self.other.stream.consumed(len(self._pending))
+        self._pending.clear()
+        self.send_fin()
+
     def abort(self, end: End) -> None:
         """Stop here: the peer or the connection is gone, and the other peer must not take that for an end."""
         self._crossing.abort()
@@ -136,6 +142,9 @@ class _Side:
 
     def send(self, views: Sequence[memoryview], size: int) -> None:
         """Send bytes of the other peer on, and keep what can't leave now."""
+        if self.is_done:
+            self.other.stream.consumed(size)
+            return
         sent = 0
         if not self._pending:
             while sent < size and (batch := self._send_batch(views, sent, size)):

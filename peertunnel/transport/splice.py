@@ -9,6 +9,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import trio
+
 from peertunnel import sockets
 from peertunnel.protocols.yamux import MAX_PAYLOAD
 from peertunnel.streams import REPLAY_LIMIT, End, Outcome
@@ -38,6 +40,7 @@ class Splice:
         "_end",
         "_is_bulk",
         "_is_deaf",
+        "_is_stopped",
         "_local_is_finished",
         "_on_end",
         "_peer_is_finished",
@@ -67,6 +70,7 @@ class Splice:
         self._peer_is_finished = False
         self._end: End | None = None
         self._is_deaf = False  # the socket takes nothing more, but what it has sent before goes on
+        self._is_stopped = False  # the peer takes nothing more, but what it sends goes on
         self._on_end = on_end
 
     # -- from the local socket into the stream --------------------------------------------------------------------
@@ -219,9 +223,13 @@ class Splice:
 
     def finish(self) -> None:
         """Take the peer's FIN: pass it on once everything before it was delivered."""
-        self._replay = None
+        if not self._is_stopped:
+            self._replay = None
         self._peer_is_finished = True
         if self._pending or self._end is not None or self._is_deaf:
+            return
+        if self._is_stopped:
+            self._stream.abort(End.PEER_RESET)
             return
         if self._local_is_finished:
             self.abort(End.FINISHED)
@@ -230,6 +238,16 @@ class Splice:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the local side has closed already, with all data taken
+
+    def stop(self) -> None:
+        """Take it that the peer reads no further: what it sends is delivered still, and then the socket reset.
+
+        So says a Go program that closes a stream, and a Rust one that drops it amid a transfer, which must not pass for
+        an end.
+        """
+        self._is_stopped = True
+        if self._peer_is_finished:
+            self.finish()
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -243,7 +261,10 @@ class Splice:
             self._end = end
             self._registration.wait_for(0)
             kept = self._kept(end)
-            if kept is None:
+            if kept is None and self._is_stopped and self._peer_is_finished:
+                trio.lowlevel.spawn_system_task(sockets.abort_when_taken, self._sock)
+                self._connection.reactor.yield_soon()
+            elif kept is None:
                 sockets.end(self._sock, end is End.FINISHED)
             self._on_end(Outcome(end, self._stream.sent_bytes, self._stream.received_bytes, kept))
 

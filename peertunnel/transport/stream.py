@@ -33,6 +33,10 @@ class Joint(Protocol):
         """Take the peer's FIN."""
         ...
 
+    def stop(self) -> None:
+        """Send nothing more, for the peer takes none of it; it may itself still send."""
+        ...
+
     def send_up(self) -> None:
         """Send, since the peer's window, which was used up, has opened."""
         ...
@@ -133,6 +137,13 @@ class MuxedStream:
         self._forget_if_done()
         self.wake()
 
+    def on_stopped(self) -> None:
+        """Take it that the peer reads no further, though not all was sent."""
+        if self._joint is None:
+            self._fail(End.PEER_RESET)
+        else:
+            self._joint.stop()
+
     def on_late(self) -> None:
         """Give up on a peer that doesn't settle the protocol.
 
@@ -226,9 +237,9 @@ class MuxedStream:
             joint.abort(self.end)
         self.muxed_conn.flush()  # the inbox may have held a full window, and the peer waits for the next
 
-    def abort(self) -> None:
-        """Reset the stream at once."""
-        self._fail(End.LOCAL_RESET)
+    def abort(self, end: End = End.LOCAL_RESET) -> None:
+        """Reset the stream, in both directions."""
+        self._fail(end)
 
     def finish(self) -> None:
         """Send FIN; nothing can be sent afterwards.

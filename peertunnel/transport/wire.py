@@ -5,11 +5,8 @@ of up to a megabyte: one read, one write.
 """
 
 import socket
-import struct
 from abc import abstractmethod
 from collections.abc import Callable
-from fcntl import ioctl
-from termios import TIOCOUTQ
 
 import trio
 
@@ -152,10 +149,7 @@ class SocketChannel(Channel):
 
     @property
     def unacknowledged(self) -> int:
-        try:
-            return int(struct.unpack("i", ioctl(self._sock, TIOCOUTQ, b"\0" * 4))[0])
-        except (OSError, ValueError):
-            return 0  # closed, or a system that does not count
+        return sockets.unacknowledged(self._sock)
 
     def progressed(self) -> bool:
         waiting = self.unacknowledged

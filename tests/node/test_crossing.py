@@ -60,6 +60,20 @@ async def test_the_destination_may_speak_and_end_first() -> None:
             assert await read_all(called) == b"late"
 
 
+async def test_who_reads_no_further_may_still_answer() -> None:
+    """As a Go peer that closes its stream, over QUIC."""
+    async with network() as relay, relay.circuit() as (caller, called):
+        both = [stream for one in relay.host.all_connections() for stream in one._streams.values()]
+        (side,) = [stream for stream in both if stream.stream_id == called.stream_id]
+        with trio.fail_after(PATIENCE):
+            side.on_stopped()
+            await send(caller, NOISE)  # nobody takes it, and nothing waits for that
+            await send(called, b"answer")
+            assert await read_all(caller) == b"answer"
+            await relay.until(lambda: not relay.server.book.circuits)
+            await relay.until(lambda: not side.muxed_conn._streams)
+
+
 def narrow(relay: Network) -> None:
     """Give the relay's sockets so little room that almost every batch blocks its connection."""
     for connection in relay.host.all_connections():

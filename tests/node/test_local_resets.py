@@ -8,6 +8,7 @@ import pytest
 import trio
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
 
+from peertunnel.config import Transports
 from peertunnel.streams import End, Outcome
 from peertunnel.transport.stream import MuxedStream
 from tests.node.hosts import streams
@@ -18,7 +19,9 @@ ANSWER = bytes(range(256)) * 32
 
 
 @asynccontextmanager
-async def spliced() -> AsyncIterator[tuple[MuxedStream, trio.SocketStream, list[Outcome]]]:
+async def spliced(
+    kind: Transports = "tcp",
+) -> AsyncIterator[tuple[MuxedStream, trio.SocketStream, list[Outcome]]]:
     """Yield a stream, the socket at the other end of its tunnel, and what became of the tunnel."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         far = socket.socket()
@@ -28,15 +31,16 @@ async def spliced() -> AsyncIterator[tuple[MuxedStream, trio.SocketStream, list[
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
     near.setblocking(False)
     outcomes: list[Outcome] = []
-    async with streams("tcp") as (client, server):
+    async with streams(kind) as (client, server):
         server.attach(near, outcomes.append)
         async with trio.SocketStream(trio.socket.from_stdlib_socket(far)) as target:
             yield client, target, outcomes
 
 
-async def test_an_answer_before_a_reset_arrives() -> None:
+@pytest.mark.parametrize("kind", ["tcp", "quic"])
+async def test_an_answer_before_a_reset_arrives(kind: Transports) -> None:
     """As of a server that answers before it has read all, and closes: the system resets what was not read."""
-    async with spliced() as (client, target, outcomes):
+    async with spliced(kind) as (client, target, outcomes):
         upload = bytes(8 * SMALL)
         await client.write(upload)
         assert await target.receive_some(10)

@@ -33,7 +33,8 @@ if (reason := quic.why_not()) is not None:
     lack(f"no QUIC: {reason}")
 
 from peertunnel.transport.quic import udp
-from peertunnel.transport.quic.connection import BATCH, HELD, SEND_WINDOW, QuicConnection
+from peertunnel.transport.quic.connection import BATCH, HELD, QuicConnection
+from peertunnel.transport.quic.room import SEND_WINDOW
 from peertunnel.transport.quic.transport import STREAM_WINDOW
 
 SO_NO_CHECK = 11  # socket(7) of Linux; Python doesn't know it
@@ -233,29 +234,6 @@ async def test_a_lost_connection_is_never_taken_for_an_end() -> None:
         with trio.fail_after(PATIENCE), pytest.raises(MuxedStreamReset):
             await server.read()
         assert server.end is End.LOST
-
-
-async def test_a_tunnel_that_nobody_reads_any_more_is_reset() -> None:
-    """As Rust's programs drop a stream: they say that they read no further, and send an end."""
-    async with streams() as (client, server), trio.open_nursery() as nursery:
-        near, far = socket.socketpair()
-        near.setblocking(False)
-        outcomes: list[End] = []
-
-        async def splice() -> None:
-            outcomes.append((await server.splice(near)).end)
-
-        nursery.start_soon(splice)
-        connection = client.muxed_conn
-        assert isinstance(connection, QuicConnection)
-        client._negotiation = None
-        connection._engine.finish(connection.number, client.stream_id)
-        connection._engine.reset(connection.number, client.stream_id)
-        connection.flush()
-        with trio.fail_after(PATIENCE):
-            await until(lambda: outcomes)
-        assert outcomes == [End.PEER_RESET]
-        far.close()
 
 
 async def test_another_peer_at_the_address_is_refused() -> None:

@@ -15,8 +15,9 @@ from tests.tools import lack
 if (reason := quic.why_not()) is not None:
     lack(f"no QUIC: {reason}")
 
-from peertunnel.transport.quic.connection import BATCH, CEILING, QuicConnection
+from peertunnel.transport.quic.connection import BATCH, QuicConnection
 from peertunnel.transport.quic.endpoint import BATCHES, FEW_BATCHES
+from peertunnel.transport.quic.room import CEILING
 from peertunnel.transport.quic.transport import STREAM_WINDOW
 from peertunnel.transport.quic.udp import UdpSocket
 from peertunnel.transport.tcp import SockAddress
@@ -43,7 +44,7 @@ async def test_beside_messages_little_is_on_the_way() -> None:
     async with hosts() as (server, _, near):
         assert isinstance(near, QuicConnection)
         server.serve(PROTOCOL, arrived.append)
-        near._nearest = 0.0
+        near._room.round_trip = 0.0
         chat, beside, alone = [await near.open_tunnel(PROTOCOL) for _ in range(3)]
         await until(lambda: len(arrived) == 3)
         assert sum(map(len, near.batch_views(BATCH))) == BATCH
@@ -61,7 +62,7 @@ async def test_where_the_round_trip_is_long_more_is_on_the_way() -> None:
         server.serve(PROTOCOL, arrived.append)
         chat, beside = [await near.open_tunnel(PROTOCOL) for _ in range(2)]
         await until(lambda: len(arrived) == 2)
-        near._nearest = 0.1
+        near._room.round_trip = 0.1
         talk(chat)
         assert taken(beside) > STREAM_WINDOW[1] - CEILING
 
@@ -69,12 +70,12 @@ async def test_where_the_round_trip_is_long_more_is_on_the_way() -> None:
 async def test_the_shortest_round_trip_counts() -> None:
     async with hosts() as (_, _, near):
         assert isinstance(near, QuicConnection)
-        near._nearest = PATIENCE
+        near._room.round_trip = PATIENCE
         shortest = await near.ping()
-        assert near._nearest == shortest < PATIENCE
-        near._nearest = 0.0
+        assert near._room.round_trip == shortest < PATIENCE
+        near._room.round_trip = 0.0
         await near.ping()
-        assert near._nearest == 0.0
+        assert near._room.round_trip == 0.0
 
 
 async def test_a_few_messages_hold_nothing_back() -> None:
@@ -85,7 +86,7 @@ async def test_a_few_messages_hold_nothing_back() -> None:
         server.serve(PROTOCOL, arrived.append)
         greeting, bulk = [await near.open_tunnel(PROTOCOL) for _ in range(2)]
         await until(lambda: len(arrived) == 2)
-        near._nearest = 0.0
+        near._room.round_trip = 0.0
         for _ in range(MESSAGES - 1):  # the greeting itself is one
             near.send(greeting.stream_id, b"?")
         assert taken(bulk) > STREAM_WINDOW[1] - CEILING

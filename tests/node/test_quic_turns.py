@@ -25,6 +25,9 @@ class Greedy:
         self._stream = stream
         stream.join(self)
 
+    def stop(self) -> None:
+        """Go on: nobody stops it."""
+
     def send_up(self) -> None:
         """Use up all the room there is."""
         connection = self._stream.muxed_conn

@@ -93,7 +93,9 @@ class Endpoint:
     def finish(self, connection: int, stream: int) -> bool:
         """Send the end of a stream; False where the peer has stopped it, and nobody is to be told."""
     def reset(self, connection: int, stream: int) -> None:
-        """Abort a stream, both ways."""
+        """Send nothing more on a stream, and not again what has got lost."""
+    def stop(self, connection: int, stream: int) -> None:
+        """Read nothing more from a stream, and tell the peer."""
     def close(self, connection: int, code: int, now: float) -> None:
         """Close a connection at once."""
     def ping(self, connection: int) -> None:

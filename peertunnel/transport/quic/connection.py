@@ -4,7 +4,6 @@ Nothing waits in Python but what the engine could not take or a reader has not t
 a peer credit for what was read from it, so a reader that stops holds back its own stream and no other.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,12 +12,14 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from peertunnel.protocols.yamux import MAX_PAYLOAD
-from peertunnel.protocols.yamux.window import CEILING_RATE, HOLD
+from peertunnel.protocols.yamux.window import HOLD
 from peertunnel.streams import End
 from peertunnel.transport import buffers
 from peertunnel.transport.channel import Buffer
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.quic.flow import TURN, Flow
+from peertunnel.transport.quic.path import Path
+from peertunnel.transport.quic.room import Room
 from peertunnel.transport.raw import socket_address
 from peertunnel.transport.reactor import Reactor
 from peertunnel.transport.router import Router
@@ -28,11 +29,9 @@ from peertunnel.transport.way import DIRECT, Way
 if TYPE_CHECKING:
     from peertunnel.transport.quic.endpoint import Endpoint
 
-SEND_WINDOW = 16 * 1024 * 1024  # bytes of ours that the engine holds for one peer
-# The same beside messages, where the round trip is short; measured: half as much gains nothing.
-CEILING = 512 * 1024
 BATCH = 256 * 1024  # bytes that are handed to the engine at a time
 HELD = 256 * 1024  # bytes of a stream that are read ahead of whoever takes them
+LAST = 0.05  # seconds, beside two round trips, that what was sent before a reset has to arrive; an acknowledgement may take half
 REFUSED = 6.0  # seconds for a sign of life from a port that is said to be closed; idle peers give one every 5 s at the least
 
 
@@ -68,21 +67,19 @@ class QuicConnection(MuxedConnection):
         self._endpoint = endpoint
         self._engine = endpoint.engine
         self._is_initiator = is_initiator
-        self._path = self._engine.path(number) or ("0.0.0.0", 0, 0.0, 0, 0, 0)
-        self._nearest = math.inf  # seconds, the shortest round trip so far; beside bulk it is longer
-        self._is_narrow = False  # whether the engine holds less than SEND_WINDOW, for the sake of messages
+        self._path = Path(self._engine, number)
+        self._room = Room(self._engine, number)
         self._flows: dict[int, Flow] = {}
         self._resumed: list[int] = []
         self._writable: list[int] = []
         self._undelivered: set[int] = set()
-        self._acknowledgements = 0  # when it was asked last
         self._early: list[tuple[str, int | None]] = []  # what happened before the host knew us
         self._pinged: tuple[float, int] | None = None  # when, and how many acknowledgements there were
         self._is_doubted = False
 
     async def carry(self) -> str:
         """Carry bytes until the connection ends; return why it did."""
-        self.round_trip = self._nearest = self._look()[2]
+        self.round_trip = self._room.round_trip = self._path.look().round_trip
         self._endpoint.resumed.add(self)
         self._endpoint.flush()
         await self.event_closed.wait()
@@ -147,12 +144,11 @@ class QuicConnection(MuxedConnection):
     def on_received(self) -> None:
         """Look for the answer to a ping: something has come."""
         if self._pinged is not None:
-            _, _, smoothed, acknowledgements, *_ = self._look()
-            began, before = self._pinged
-            if acknowledgements > before:
+            view, (began, before) = self._path.look(), self._pinged
+            if view.acknowledgements > before:
                 # Where other data is on the way, too, this may have been the answer to that.
-                self.round_trip = smoothed if self.has_streams else trio.current_time() - began
-                self._nearest = min(self._nearest, self.round_trip)
+                self.round_trip = view.round_trip if self.has_streams else trio.current_time() - began
+                self._room.round_trip = min(self._room.round_trip, self.round_trip)
                 self._pinged = None
                 self._endpoint.pinging.discard(self)
                 self._pongs.unpark_all()
@@ -203,6 +199,7 @@ class QuicConnection(MuxedConnection):
 
     def _aborted(self, flow: Flow) -> None:
         """Take the peer's reset: neither direction goes on, whichever the peer has named."""
+        flow.is_over = True
         self.reset(flow.stream.stream_id)
         self.forget(flow.stream)
         flow.stream.on_aborted(End.PEER_RESET)
@@ -217,7 +214,7 @@ class QuicConnection(MuxedConnection):
 
     def _send_window(self, stream_id: int) -> int:
         flow = self._flows.get(stream_id)
-        return 0 if flow is None or flow.is_full or flow.is_over else BATCH
+        return 0 if flow is None or flow.is_full or flow.is_over or flow.is_stopped else BATCH
 
     def answer_window(self, stream_id: int) -> int:
         """Return how many bytes of an answer may be sent: where the engine takes none, they wait here, in order."""
@@ -247,10 +244,8 @@ class QuicConnection(MuxedConnection):
         endpoint, now = self._endpoint, self.now()
         if is_message:
             endpoint.messages_until = now + HOLD
-        if self._is_narrow is not (now < endpoint.messages_until):
-            self._is_narrow = not self._is_narrow
-            ceiling = max(CEILING, int(CEILING_RATE * self._nearest))
-            self._engine.limit(self.number, min(ceiling, SEND_WINDOW) if self._is_narrow else SEND_WINDOW)
+        if self._room.is_narrow is not (now < endpoint.messages_until):
+            self._room.change()
 
     def _write(self, flow: Flow, data: Buffer) -> None:
         """Have the engine take data until it says that it takes no more; the rest is kept, and closes the window.
@@ -261,9 +256,8 @@ class QuicConnection(MuxedConnection):
         while rest:
             taken = self._engine.write(self.number, flow.stream.stream_id, rest)
             if taken is None:
-                flow.unsent, flow.is_full = b"", False
-                if not flow.is_over:
-                    self._aborted(flow)
+                flow.is_full = True  # it has not taken all, and never will
+                self._stop(flow.stream.stream_id)
                 return
             if not taken:
                 break
@@ -286,17 +280,17 @@ class QuicConnection(MuxedConnection):
             flow.stream.on_window()
 
     def _stop(self, stream_id: int) -> None:
-        """Take it that the peer reads no further.
-
-        For a tunnel that is a reset: Rust's programs say no more when they drop a stream. Others may just expect nothing.
-        """
+        """Take it that the peer reads no further. It may still send (RFC 9000, section 3.5), or just have expected nothing."""
         flow = self._flows.get(stream_id)
         if flow is None:
             return
+        must_deliver = flow.is_full or flow.stream.must_deliver
+        flow.unsent, flow.is_full = b"", False
         if flow.is_over:
             self.reset(stream_id)  # what was left to send nobody takes
-        elif flow.is_full or flow.stream.must_deliver:
-            self._aborted(flow)
+        elif must_deliver and not flow.is_stopped:
+            flow.is_stopped = True
+            flow.stream.on_stopped()
 
     def take_turn(self, send: Callable[[], None]) -> None:
         """Call `send` at once: the engine has streams take turns."""
@@ -325,12 +319,25 @@ class QuicConnection(MuxedConnection):
             self._undelivered.add(stream_id)
 
     def reset(self, stream_id: int) -> None:
-        """Abort a stream at the peer's end."""
-        if (flow := self._flows.pop(stream_id, None)) is not None:
-            flow.is_over = True
+        """Abort a stream at the peer's end; what a tunnel has sent last arrives before, if it can."""
+        flow = self._flows.pop(stream_id, None)
+        self._undelivered.discard(stream_id)
+        self._engine.stop(self.number, stream_id)
+        if flow is not None and flow.may_be_delivering and self._nursery is not None:
+            self._undelivered.add(stream_id)
+            self._nursery.start_soon(self._reset_later, stream_id)
+            self.reactor.yield_soon()
+        else:
+            self._engine.reset(self.number, stream_id)
+        self._endpoint.flush()
+
+    async def _reset_later(self, stream_id: int) -> None:
+        """Abort a stream when what was sent on it should have come: a reset throws away what has not (RFC 9000, section 3.2)."""
+        await trio.sleep(2 * self._path.look().round_trip + LAST)
         self._undelivered.discard(stream_id)
         self._engine.reset(self.number, stream_id)
         self._endpoint.flush()
+        self._wake(self._deliveries)
 
     # -- streams --------------------------------------------------------------------------------------------------
 
@@ -351,7 +358,7 @@ class QuicConnection(MuxedConnection):
                 del self._flows[stream.stream_id]
 
     def _send_ping(self) -> None:
-        self._pinged = trio.current_time(), self._look()[3]
+        self._pinged = trio.current_time(), self._path.look().acknowledgements
         self._endpoint.pinging.add(self)
         for _ in range(2):  # a peer may wait for a second packet before it acknowledges the first
             self._engine.ping(self.number)
@@ -367,9 +374,7 @@ class QuicConnection(MuxedConnection):
         )
 
     def _progressed(self) -> bool:
-        """Return whether the peer has taken some of what we sent since this was asked last."""
-        before, self._acknowledgements = self._acknowledgements, self._look()[3]
-        return self._acknowledgements > before
+        return self._path.progressed()
 
     def _release(self) -> None:
         self._flows.clear()
@@ -387,14 +392,9 @@ class QuicConnection(MuxedConnection):
 
     def get_remote_address(self) -> tuple[str, int]:
         """Return the peer's host and port, the last ones where it has moved."""
-        return self._look()[:2]
+        return self._path.look()[:2]
 
     @property
     def carried(self) -> tuple[int, int]:
         """Bytes that have reached the peer, or are on the way, and that have come from it."""
-        return self._look()[4:]
-
-    def _look(self) -> tuple[str, int, float, int, int, int]:
-        """Return what the engine says of the way to the peer; the last word of a connection that has ended."""
-        self._path = self._engine.path(self.number) or self._path
-        return self._path
+        return self._path.look()[4:]

@@ -276,10 +276,7 @@ class Endpoint:
     # -- what the engine tells ------------------------------------------------------------------------------------
 
     def _take(self, events: list[tuple[str, int, int | None, str]]) -> None:
-        """Hand on what happened: first that peers read no further, for one that drops a stream ends it as well.
-
-        Together that is no end, but a reset.
-        """
+        """Hand on what happened: first that peers read no further, which says more of an end that comes with it."""
         for kind, number, stream_id, reason in events:
             connection = self._connections.get(number)
             try:

@@ -21,6 +21,7 @@ class Flow:
         is_paused: there may be more to read.
         is_read: everything has been read, and the peer's end.
         is_finishing: our end follows what is unsent.
+        is_stopped: the peer reads no further, though more was to be sent.
         is_over: the stream takes no part any more; only what is unsent has to leave.
         messages: how many were sent in a row, up to now.
     """
@@ -33,8 +34,15 @@ class Flow:
     is_paused: bool = False
     is_read: bool = False
     is_finishing: bool = False
+    is_stopped: bool = False
     is_over: bool = False
     messages: int = 0
+
+    @property
+    def may_be_delivering(self) -> bool:
+        """Whether a tunnel has sent something that may be on the way, and the peer wants it."""
+        is_wanted = not (self.is_over or self.is_stopped or self.is_full)
+        return is_wanted and self.stream.must_deliver and self.stream.sent_bytes > 0
 
     def carries_messages(self, size: int) -> bool:
         """Note that `size` bytes are sent; return whether they are one of many messages in a row."""

@@ -24,8 +24,9 @@ from peertunnel.transport.addresses import is_loopback
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.listener import ListenError
 from peertunnel.transport.quic import _engine, is_quic
-from peertunnel.transport.quic.connection import SEND_WINDOW, QuicConnection
+from peertunnel.transport.quic.connection import QuicConnection
 from peertunnel.transport.quic.endpoint import Accept, Endpoint
+from peertunnel.transport.quic.room import SEND_WINDOW
 from peertunnel.transport.quic.udp import UdpSocket
 from peertunnel.transport.race import Attempt, alternate, failing
 from peertunnel.transport.reactor import Reactor

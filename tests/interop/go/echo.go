@@ -17,6 +17,16 @@ import (
 
 const echoProtocol = protocol.ID("/portkey/echo/1.0.0")
 
+const curtProtocol = protocol.ID("/portkey/curt/1.0.0")
+
+// answerAndClose answers a first byte with 500 and closes the stream, whatever else is to come.
+func answerAndClose(s network.Stream) {
+	if _, err := io.ReadFull(s, make([]byte, 1)); err == nil {
+		s.Write(make([]byte, 500))
+	}
+	s.Close()
+}
+
 func echo(s network.Stream) {
 	n, err := io.Copy(s, s)
 	emit("echoed", fields{"bytes": n, "message": fmt.Sprint(err), "path": pathOf(s.Conn())})

@@ -55,6 +55,7 @@ func newHost(o *options, more ...libp2p.Option) host.Host {
 	reportConnections(h)
 	reportIdentify(h)
 	h.SetStreamHandler(echoProtocol, echo)
+	h.SetStreamHandler(curtProtocol, answerAndClose)
 	return h
 }
 

@@ -165,9 +165,12 @@ impl Endpoint {
         self.core.act(connection, |connection| connection.send_stream(stream_id(stream)).finish().is_ok()) == Some(true)
     }
 
+    // This one and the next fail where that half has ended before. The code, 0, means nothing to libp2p.
     fn reset(&mut self, connection: u64, stream: u64) {
-        // Either fails where its half has ended before. The code, 0, means nothing to libp2p.
         self.core.act(connection, |connection| connection.send_stream(stream_id(stream)).reset(0u8.into()));
+    }
+
+    fn stop(&mut self, connection: u64, stream: u64) {
         self.core.act(connection, |connection| connection.recv_stream(stream_id(stream)).stop(0u8.into()));
     }
 

@@ -136,11 +136,10 @@ async def abort_when_taken(sock: socket.socket) -> None:
 
 
 def unacknowledged(sock: socket.socket) -> int:
-    """Return how many bytes the other end's system has yet to confirm; 0 where our system does not count."""
-    try:
+    """Return how many bytes the other end's system has yet to confirm; 0 where ours does not count, or it is lost."""
+    with contextlib.suppress(OSError, ValueError):
         return int(struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0" * 4))[0])
-    except (OSError, ValueError):
-        return 0  # it is lost or closed already
+    return 0
 
 
 def close_listeners(listeners: Iterable[socket.socket]) -> None:

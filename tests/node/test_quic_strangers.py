@@ -67,7 +67,7 @@ def test_a_stream_that_its_peer_stops_before_our_end_makes_room_for_another() ->
         client.write(joined.ours, stream, b"request")
         client.finish(joined.ours, stream)
         joined.wait(0.1)
-        client.stop(joined.ours, stream)
+        client.reset(joined.ours, stream, sending=False)
         joined.wait(0.1)
         at_server, buffer = joined.opened.pop(), bytearray(100)
         assert server.read_into(joined.theirs, at_server, buffer) == (7, True)

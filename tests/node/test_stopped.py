@@ -18,7 +18,7 @@ def stop(stream: MuxedStream, *, with_end: bool) -> None:
     assert isinstance(connection, QuicConnection)
     if with_end:
         connection._engine.finish(connection.number, stream.stream_id)
-    connection._engine.stop(connection.number, stream.stream_id)
+    connection._engine.reset(connection.number, stream.stream_id, sending=False)
     connection.flush()
 
 

@@ -92,10 +92,8 @@ class Endpoint:
         """Return whether the peer has aborted a stream that is not being read."""
     def finish(self, connection: int, stream: int) -> bool:
         """Send the end of a stream; False where the peer has stopped it, and nobody is to be told."""
-    def reset(self, connection: int, stream: int) -> None:
-        """Send nothing more on a stream, and not again what has got lost."""
-    def stop(self, connection: int, stream: int) -> None:
-        """Read nothing more from a stream, and tell the peer."""
+    def reset(self, connection: int, stream: int, sending: bool) -> None:
+        """Read nothing more from a stream, and tell the peer; if `sending`, send nothing more either, and not again what got lost."""
     def close(self, connection: int, code: int, now: float) -> None:
         """Close a connection at once."""
     def ping(self, connection: int) -> None:

@@ -322,20 +322,19 @@ class QuicConnection(MuxedConnection):
         """Abort a stream at the peer's end; what a tunnel has sent last arrives before, if it can."""
         flow = self._flows.pop(stream_id, None)
         self._undelivered.discard(stream_id)
-        self._engine.stop(self.number, stream_id)
-        if flow is not None and flow.may_be_delivering and self._nursery is not None:
+        is_delivering = flow is not None and flow.may_be_delivering
+        self._engine.reset(self.number, stream_id, not is_delivering)
+        if is_delivering and self._nursery is not None:
             self._undelivered.add(stream_id)
             self._nursery.start_soon(self._reset_later, stream_id)
             self.reactor.yield_soon()
-        else:
-            self._engine.reset(self.number, stream_id)
         self._endpoint.flush()
 
     async def _reset_later(self, stream_id: int) -> None:
         """Abort a stream when what was sent on it should have come: a reset throws away what has not (RFC 9000, section 3.2)."""
         await trio.sleep(2 * self._path.look().round_trip + LAST)
         self._undelivered.discard(stream_id)
-        self._engine.reset(self.number, stream_id)
+        self._engine.reset(self.number, stream_id, sending=True)
         self._endpoint.flush()
         self._wake(self._deliveries)
 

@@ -1,8 +1,7 @@
 //! QUIC for libp2p, sans I/O: quinn-proto and rustls behind one Python object per UDP socket.
 //!
-//! Datagrams, timers and buffers go in and out; sockets, clock and chance are the caller's, but for the keys and nonces of
-//! TLS and the phase that BBR begins with. So a whole network can be simulated, and the same calls carry the data path of
-//! a running node.
+//! Datagrams, timers and buffers go in and out; sockets, clock and chance are the caller's, but for TLS' keys and nonces and
+//! the phase that BBR begins with. So whole networks can be simulated with the calls that carry a running node's data.
 
 mod core;
 mod given;
@@ -165,13 +164,10 @@ impl Endpoint {
         self.core.act(connection, |connection| connection.send_stream(stream_id(stream)).finish().is_ok()) == Some(true)
     }
 
-    // This one and the next fail where that half has ended before. The code, 0, means nothing to libp2p.
-    fn reset(&mut self, connection: u64, stream: u64) {
-        self.core.act(connection, |connection| connection.send_stream(stream_id(stream)).reset(0u8.into()));
-    }
-
-    fn stop(&mut self, connection: u64, stream: u64) {
+    fn reset(&mut self, connection: u64, stream: u64, sending: bool) {
+        // Either fails where its half has ended before. The code, 0, means nothing to libp2p.
         self.core.act(connection, |connection| connection.recv_stream(stream_id(stream)).stop(0u8.into()));
+        self.core.act(connection, |on| sending.then(|| on.send_stream(stream_id(stream)).reset(0u8.into())));
     }
 
     fn close(&mut self, connection: u64, code: u32, now: f64) {

@@ -128,7 +128,7 @@ class Authenticator:
                 stream.abort()
         except (MuxedConnError, MuxedStreamError, RemoteProtocolError, trio.TooSlowError) as error:
             if not is_proven:
-                self._budget.fail(origin)
+                self._count_failure(origin)
             if connection.is_closed:
                 raise NotFound(f"Peer {peer_id} was lost: {connection.reason}.") from error
             raise Refused(f"Peer {peer_id} did not prove that it knows the id, or refused ours.") from error
@@ -196,11 +196,16 @@ class Authenticator:
             return talk
         finally:
             # Cancelled, too: our reply may have told the peer already whether its guess was right.
-            if not is_proven:
-                self._budget.fail(origin)
+            if not is_proven and self._count_failure(origin):
                 self._on_failed(peer_id, stream.muxed_conn.place)
 
     # -- both -------------------------------------------------------------------------------------------------------
+
+    def _count_failure(self, origin: Origin) -> bool:
+        """Return whether a failed proof counts: not of a peer that has dialled us while we dialled it, and proven itself there."""
+        is_right = any(str(connection.peer_id) == origin.peer_id for connection in self.proven)
+        (self._budget.give_back if is_right else self._budget.fail)(origin)
+        return not is_right
 
     def _begin(self, origin: Origin) -> _Attempt:
         """Note an attempt; where there are too many, the oldest ends of the peer and the place that have most."""

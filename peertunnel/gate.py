@@ -11,6 +11,7 @@ from peertunnel.errors import StoreError
 from peertunnel.events import Complaint, Emit, ProofsFailed, Warned
 from peertunnel.meeting import Meeting
 from peertunnel.node import Node
+from peertunnel.protocols.address import address_of
 from peertunnel.protocols.auth import PROTOCOL as AUTH
 from peertunnel.protocols.auth import Role
 from peertunnel.protocols.service import Service
@@ -86,9 +87,9 @@ class Gate:
         if authenticator is None:
             return
 
-        def wants(peer_id: str) -> bool:
-            is_here = any(str(proven.peer_id) == peer_id for proven in authenticator.proven)
-            return not is_here and self._access.may_prove(peer_id)
+        def worth_dialling(peer_id: str, addresses: tuple[str, ...]) -> tuple[str, ...]:
+            here = [connection for connection in authenticator.proven if str(connection.peer_id) == peer_id]
+            return tuple(filter(_elsewhere(here), addresses)) if self._access.may_prove(peer_id) else ()
 
         wanted = self._service.seekers()
         while True:
@@ -97,7 +98,7 @@ class Gate:
                 self._node.sources,
                 wanted,
                 authenticator,
-                wants=wants,
+                worth_dialling=worth_dialling,
                 last_pause=SEEKER_PAUSE,
                 may_dial=self._node.may_dial,
             )
@@ -149,3 +150,14 @@ class Gate:
             is_late = now - self._seen[connection] > UNPROVEN_TIME and not connection.has_streams
             if is_late or len(strangers) - place > MAX_UNPROVEN:
                 self._node.host.start_soon(connection.close)
+
+
+def _elsewhere(here: list[MuxedConnection]) -> Callable[[str], bool]:
+    """Tell whether a multiaddr may lead to another program than these connections do: those of one user share a peer id.
+
+    Who does not tell where it is may be anywhere.
+    """
+    told = [connection.acquaintance.addresses for connection in here]
+    dialled = {address_of(str(one), str(c.peer_id)) for c in here for one in c.get_transport_addresses()}
+    known = dialled.union(*told)
+    return lambda address: all(told) and address not in known

@@ -74,7 +74,7 @@ class Meeting:
         sources: name the candidates.
         wanted: what to look for: the service, or for a provider its seekers.
         prover: checks who answers, and passes on who is right.
-        wants: whether a peer is still worth a try, asked before each one.
+        worth_dialling: which of a peer's multiaddrs are worth a try now, asked before each one.
         on_refused: called when a candidate answered and did not prove itself.
         last_pause: seconds between tries at a candidate that does not answer, in the end.
         may_dial: whether a peer may be called at a multiaddr.
@@ -87,7 +87,9 @@ class Meeting:
         wanted: Service,
         prover: Prover,
         *,
-        wants: Callable[[str], bool] = lambda peer_id: True,
+        worth_dialling: Callable[[str, tuple[str, ...]], tuple[str, ...]] = lambda peer_id, addresses: (
+            addresses
+        ),
         on_refused: Callable[[Refused], None] = lambda refusal: None,
         last_pause: float = LAST_PAUSE,
         may_dial: Callable[[str], bool] = lambda address: True,
@@ -96,7 +98,7 @@ class Meeting:
         self._sources = sources
         self._wanted = wanted
         self._prover = prover
-        self._wants = wants
+        self._worth_dialling = worth_dialling
         self._on_refused = on_refused
         self._last_pause = last_pause
         self._may_dial = may_dial
@@ -176,7 +178,7 @@ class Meeting:
             while True:
                 candidate.news = trio.Event()
                 pause = self._last_pause
-                if self._wants(peer_id):
+                if self._worth_dialling(peer_id, candidate.addresses):
                     try:
                         await self._try(peer_id, candidate)
                         absent, refused = FIRST_PAUSE, REFUSED_PAUSE
@@ -220,7 +222,8 @@ class Meeting:
                 with trio.CancelScope() as attempt:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(_cancel_when, candidate.more, attempt)
-                        outcome = await self._outcome(peer_id, candidate.addresses)
+                        addresses = self._worth_dialling(peer_id, candidate.addresses)
+                        outcome = await self._outcome(peer_id, addresses)
                         nursery.cancel_scope.cancel()
         except BaseException:
             if isinstance(outcome, MuxedConnection):  # cancelled as it came

@@ -122,16 +122,24 @@ class Hole:
 
     async def _dial_quic(self, address: SockAddress, way: Way) -> None:
         """Dial until somebody answers: lost packets are sent again; the server has no connection before we do."""
-        if self._quic is None:
-            return
+        for _ in range(REDIALS if way is PUNCHED else 1):
+            if self._quic is None or await self._try_quic(self._quic, address, way):
+                return
+            await trio.sleep(random.uniform(*REDIAL_PAUSES))
+
+    async def _try_quic(self, quic: "Quic", address: SockAddress, way: Way) -> bool:
+        """Dial once; return whether another time is of no use: a router may refuse what comes too early (ICMP)."""
         try:
-            connection = await self._quic.endpoint_for(address).dial(self._peer_id, address, way)
+            connection = await quic.endpoint_for(address).dial(self._peer_id, address, way)
             with trio.CancelScope(shield=True):
                 await self._network.take_in(connection)
-        except (OSError, UpgradeError):
-            pass  # it was somebody else, or nobody
+        except UpgradeError:
+            return False  # it was somebody else, or nobody
+        except OSError:
+            pass  # we can't dial there
         except Exception:  # noqa: BLE001  a task boundary: the other dials go on
             _log.exception("a dial of %s failed", address)
+        return True
 
     async def _open(self, address: SockAddress) -> None:
         """Have our NAT let in the peer's packets."""

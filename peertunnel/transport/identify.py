@@ -38,6 +38,11 @@ class Acquaintance:
         self._asking: trio.Lock | None = None  # most connections of a relay need none
         self._is_hearing = False
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The peer's multiaddrs, as far as it has told them by now."""
+        return address_texts(self._answer.addresses, str(self._connection.peer_id))
+
     async def ask(self) -> Identify:
         """Return what is known since a moment ago, or came while we waited for it; ask otherwise.
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
-from peertunnel.multiaddrs import address_texts
 from peertunnel.transport.relay_server import RelayServer
 from tests.interop.peers import running
 from tests.node.pair import LOOPBACK, until
@@ -21,7 +20,6 @@ async def test_a_go_peer_tells_of_its_reservation(gopeer: Path) -> None:
             (connection,) = relay.connections(peer_id)
 
             def tells_of_us() -> bool:
-                told = address_texts(connection.acquaintance._answer.addresses, peer_id)
-                return any(relay.peer_id in address for address in told)
+                return any(relay.peer_id in address for address in connection.acquaintance.addresses)
 
             await until(tells_of_us)

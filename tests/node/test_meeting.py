@@ -48,6 +48,21 @@ async def test_whoever_can_reach_the_other_dials(provider_listens: bool, consume
         assert await is_served(connection)
 
 
+async def test_a_provider_calls_both_programs_of_one_home() -> None:
+    """They have one peer id: that one of them is here says nothing of the other."""
+    board, user = Board(), Identity.ephemeral()
+    async with (
+        provider_on(board, ()) as there,
+        node_on(board, identity=user) as first,
+        node_on(board, identity=user) as second,
+    ):
+        for here in (first, second):
+            with trio.fail_after(PATIENCE):
+                connection = await here.meet(SERVICE, Log(), lambda refusal: None)
+            assert await is_served(connection)
+        assert len(there.host.connections(user.peer_id)) == 2  # and neither was called twice
+
+
 async def test_another_key_with_the_right_secret_is_not_taken_unless_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -239,6 +239,33 @@ async def test_a_refused_dial_is_repeated() -> None:
                 nursery.cancel_scope.cancel()
 
 
+async def test_a_refused_dial_over_quic_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A router refuses (ICMP) what comes before the other end has opened its own."""
+    if (reason := why_not()) is not None:
+        lack(reason)
+    refused: list[bool] = []
+    dial = Hole._try_quic
+
+    async def note(*details: Any) -> bool:
+        refused.append(not await dial(*details))
+        return not refused[-1]
+
+    monkeypatch.setattr(Hole, "_try_quic", note)
+    monkeypatch.setattr(hole, "REDIAL_PAUSES", (0.05, 0.1))
+    other = Identity.ephemeral()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        place = free.getsockname()
+    async with end(transport="quic") as one, trio.open_nursery() as nursery:
+        quic = one.host.quic
+        punched = Hole(one.host.network, quic, nursery, ID.from_base58(other.peer_id))
+        nursery.start_soon(lambda: punched.punch([Target("quic", place)], 0.0, is_client=True))
+        await until(lambda: any(refused))
+        async with open_host(other, (f"/ip4/127.0.0.1/udp/{place[1]}/quic-v1",), "quic"):
+            await until(lambda: one.host.connections(other.peer_id))
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_dial_is_repeated_for_as_long_as_an_earlier_one_stands_in_its_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -128,7 +128,7 @@ class Authenticator:
                 stream.abort()
         except (MuxedConnError, MuxedStreamError, RemoteProtocolError, trio.TooSlowError) as error:
             if not is_proven:
-                self._count_failure(origin)
+                self._count_failure(origin, error)
             if connection.is_closed:
                 raise NotFound(f"Peer {peer_id} was lost: {connection.reason}.") from error
             raise Refused(f"Peer {peer_id} did not prove that it knows the id, or refused ours.") from error
@@ -184,28 +184,32 @@ class Authenticator:
         """Check the peer's proof; the token that it costs comes back if it is right."""
         peer_id = str(stream.muxed_conn.peer_id)
         await self._budget.take(origin)
-        is_proven = False
         try:
             password = self._password if self._may_prove(peer_id) else secrets.token_bytes(PASSWORD_BYTES)
             party = Responder(self._role, password, self._host.peer_id, peer_id, secrets.token_bytes)
             talk = _Talk(stream)
             await talk.say(party.receive(await talk.hear()))
             party.confirm(await talk.hear())
-            is_proven = True
             self._budget.give_back(origin)
             return talk
-        finally:
-            # Cancelled, too: our reply may have told the peer already whether its guess was right.
-            if not is_proven and self._count_failure(origin):
+        except (
+            BaseException
+        ) as error:  # cancelled, too: our reply may have told the peer whether its guess was right
+            if self._count_failure(origin, error):
                 self._on_failed(peer_id, stream.muxed_conn.place)
+            raise
 
     # -- both -------------------------------------------------------------------------------------------------------
 
-    def _count_failure(self, origin: Origin) -> bool:
-        """Return whether a failed proof counts: not of a peer that has dialled us while we dialled it, and proven itself there."""
-        is_right = any(str(connection.peer_id) == origin.peer_id for connection in self.proven)
-        (self._budget.give_back if is_right else self._budget.fail)(origin)
-        return not is_right
+    def _count_failure(self, origin: Origin, error: BaseException) -> bool:
+        """Return whether a failed proof counts: not of one who has hung up, as it has proven itself on another connection.
+
+        Peers that dial each other at the same moment do that.
+        """
+        has_hung_up = isinstance(error, MuxedStreamError | MuxedConnError)
+        is_in = any(str(connection.peer_id) == origin.peer_id for connection in self.proven)
+        (self._budget.give_back if has_hung_up and is_in else self._budget.fail)(origin)
+        return not (has_hung_up and is_in)
 
     def _begin(self, origin: Origin) -> _Attempt:
         """Note an attempt; where there are too many, the oldest ends of the peer and the place that have most."""

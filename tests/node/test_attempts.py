@@ -54,6 +54,25 @@ async def test_a_guess_that_is_crowded_out_is_counted_and_told(monkeypatch: pyte
         assert told == [stranger.peer_id] and authenticator._budget.failures == 1
 
 
+@pytest.mark.parametrize("is_in", [True, False])
+async def test_who_is_in_may_hang_up_on_another_connection(is_in: bool) -> None:
+    """As a peer does that dials while it is dialled: that is no guess of a stranger."""
+    told: list[str] = []
+    async with (
+        guarded(on_failed=lambda peer_id, place: told.append(peer_id)) as (there, authenticator),
+        open_host(Identity.ephemeral(), ()) as peer,
+    ):
+        first, second = [await peer.dial(there.peer_id, there.addresses, PATIENCE) for _ in range(2)]
+        cut = await second.open_tunnel(AUTH)
+        await cut.write(GUESS[0])
+        assert await cut.read()
+        if is_in:
+            await Authenticator(peer, Role.CONSUMER, ROOT, on_proven=lambda _: None).prove(first)
+        await second.close()
+        await until(lambda: not authenticator._attempts)
+        assert (told, authenticator._budget.failures) == (([], 0) if is_in else ([peer.peer_id], 1))
+
+
 async def test_attempts_that_come_all_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("peertunnel.auth.MAX_ATTEMPTS", 2)
     standing: list[int] = []

@@ -1,6 +1,9 @@
 """Streams that want more than the engine has room for take turns."""
 
 from collections.abc import Sequence
+from typing import cast
+
+import pytest
 
 from peertunnel.streams import End
 from peertunnel.transport import quic
@@ -13,7 +16,9 @@ from tests.tools import lack
 if (reason := quic.why_not()) is not None:
     lack(f"no QUIC: {reason}")
 
-from peertunnel.transport.quic.connection import BATCH
+from peertunnel.transport.quic import _engine
+from peertunnel.transport.quic.connection import BATCH, QuicConnection
+from peertunnel.transport.quic.flow import TURN
 
 GREEDY = 16  # streams; their windows are larger than what the engine holds for all of them
 
@@ -68,3 +73,32 @@ async def test_no_stream_starves() -> None:
         open_greedy(near, GREEDY // 2)
         await until(lambda: late.end is End.NOT_SPOKEN)
         await until(lambda: sum(stream.received_bytes > BATCH for stream in arrived) == GREEDY)
+
+
+class Stingy:
+    """An engine that has room for so many bytes, once."""
+
+    def __init__(self, engine: _engine.Endpoint, room: int) -> None:
+        self._engine = engine
+        self._room = room
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._engine, name)
+
+    def write(self, connection: int, stream: int, data: memoryview) -> int | None:
+        """Take what there is room for."""
+        room, self._room = min(self._room, len(data)), 0
+        return self._engine.write(connection, stream, data[:room]) if room else 0
+
+
+@pytest.mark.parametrize(
+    ("room", "had_its_turn"), [(0, False), (TURN - 1, False), (TURN, True), (2 * TURN, True)]
+)
+async def test_a_few_bytes_are_no_turn(room: int, had_its_turn: bool) -> None:
+    """Else the rest of a stream's header waits behind all others, for longer than its peer does."""
+    async with hosts() as (_, _, near):
+        assert isinstance(near, QuicConnection)
+        stream = near._enrol(MuxedStream(near, cast(int, near._open_id())))
+        near._engine = cast(_engine.Endpoint, Stingy(near._engine, room))
+        near.send(stream.stream_id, bytes(2 * TURN))
+        assert (near._flows[stream.stream_id].served > 0) is had_its_turn

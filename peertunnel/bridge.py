@@ -51,12 +51,15 @@ class Tunnels:
         sock: socket.socket,
         remote: str,
         ended: Callable[[Outcome], None] = lambda outcome: None,
+        *,
+        is_silent: bool = False,
     ) -> None:
         """Carry a tunnel, and report it, from its beginning to its end, without a task that waits for it.
 
         Args:
             remote: see `opened`.
             ended: called when it was reported that the tunnel has ended.
+            is_silent: see `Stream.attach`.
         """
         number = self.number()
         self._open[number] = stream
@@ -67,7 +70,7 @@ class Tunnels:
             self.closed(number, outcome)
             ended(outcome)
 
-        stream.attach(sock, end)
+        stream.attach(sock, end, is_silent=is_silent)
 
     async def carry(
         self, number: int, stream: Stream, sock: socket.socket, replay: bytes | None = None

@@ -99,7 +99,7 @@ class _Provider:
                 stream.abort()
                 return
             if (sock := sockets.dial_at_once(self._target)) is not None:
-                self.tunnels.start(stream, sock, self._target_name)
+                self.tunnels.start(stream, sock, self._target_name, is_silent=True)
             else:
                 nursery.start_soon(contained, self._provide, stream)
                 self._node.host.reactor.yield_soon()
@@ -134,7 +134,7 @@ class _Provider:
         except BaseException:
             stream.abort()  # or the other side would wait for ever
             raise
-        self.tunnels.start(stream, sock, self._target_name)
+        self.tunnels.start(stream, sock, self._target_name, is_silent=True)
 
     def _note(self, connection: MuxedConnection) -> None:
         """Take in one more way to a consumer."""

@@ -180,7 +180,8 @@ class Meeting:
             while True:
                 candidate.news = trio.Event()
                 pause = self._last_pause
-                if self._worth_dialling(peer_id, candidate.addresses):
+                # Who has no address fails, and so makes room.
+                if not candidate.addresses or self._worth_dialling(peer_id, candidate.addresses):
                     try:
                         await self._try(peer_id, candidate)
                         absent, refused = FIRST_PAUSE, REFUSED_PAUSE

@@ -67,7 +67,12 @@ class Stream(Protocol):
         ...
 
     def attach(
-        self, sock: socket.socket, on_end: Callable[[Outcome], None], replay: bytes | None = None
+        self,
+        sock: socket.socket,
+        on_end: Callable[[Outcome], None],
+        replay: bytes | None = None,
+        *,
+        is_silent: bool = False,
     ) -> None:
         """Attach the stream to a connected, non-blocking socket until both directions have ended.
 
@@ -78,6 +83,7 @@ class Stream(Protocol):
             sock: stream socket; it belongs to the stream from now on.
             on_end: called once at the end, perhaps at once; it must not wait.
             replay: bytes to send ahead of the socket's; not None asks for a replay if the peer drops the stream.
+            is_silent: whether the socket can hardly have anything to send yet, as one that was dialled just now.
         """
         ...
 

@@ -130,6 +130,11 @@ class Registration:
             self._reactor.watch(self._fd, interest, self)
         self._interest = interest  # only now: what the system has refused need not be undone
 
+    def close(self) -> None:
+        """Watch the socket no more, and let go of the handler, which holds us: a cycle would wait for the collector."""
+        self.wait_for(0)
+        del self._handler
+
     def add(self, interest: int) -> None:
         """Watch the socket for this, too."""
         if self._interest | interest != self._interest:
@@ -145,22 +150,23 @@ class Registration:
 
     def handle(self, ready: int) -> None:
         """Call the handler for what is ready; an error or a hangup counts as both."""
+        handler = self._handler
         try:
             if self._interest == ERROR:
-                self._break()
+                self._break(handler)
             if ready & ~READ and self._interest & WRITE:
-                self._handler.on_writable()
+                handler.on_writable()
             if ready & ~WRITE and self._interest & READ:
-                self._handler.on_readable()
+                handler.on_readable()
         except Exception as error:  # noqa: BLE001  a task boundary: a handler's failure ends what it serves, no more
             _log.exception("a handler of the data path failed")
-            _give_up(self._handler, error)
+            _give_up(handler, error)
 
-    def _break(self) -> None:
+    def _break(self, handler: Handler) -> None:
         """Tell of an error. What is ready may be a hangup instead, which is none: what came before can still be read."""
         self.wait_for(0)
         if number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._handler.on_failure(OSError(number, strerror(number)))
+            handler.on_failure(OSError(number, strerror(number)))
 
 
 class Reactor:

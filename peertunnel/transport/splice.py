@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WRITE_SIZE = 1024 * 1024  # bytes offered to a local socket at a time
 _SMALL = 4096  # bytes up to which a copy costs less than a record and a system call of its own
+_NOTHING = memoryview(b"")
 _MAX_VIEWS = 1024  # buffers of one sendmsg; IOV_MAX of Linux, macOS and the BSDs
 
 
@@ -62,7 +63,7 @@ class Splice:
         self._connection = stream.muxed_conn
         self._sock = sock
         self._registration = stream.muxed_conn.reactor.register(sock, self)
-        self._ahead = memoryview(replay or b"")
+        self._ahead = memoryview(replay) if replay else _NOTHING
         self._replay = None if replay is None else bytearray()
         self._pending = bytearray()  # bytes from the peer that the socket has not taken
         self._is_bulk = False  # whether the socket gave a whole buffer at a time
@@ -97,6 +98,11 @@ class Splice:
 
     on_readable = send_up
 
+    def listen(self) -> None:
+        """Wait for something to send: to look for it costs as much as to send it, and mostly there is nothing yet."""
+        if self._end is None:
+            self._registration.add(READ)
+
     def _pause(self) -> None:
         self._registration.remove(READ | ERROR)
 
@@ -116,10 +122,11 @@ class Splice:
             self._stream.abort()
             return
         if not size:
-            self._registration.replace(READ, ERROR)  # a reset may follow an end
             self._local_is_finished = True
             self._stream.finish()
             self._end_if_done()
+            if self._end is None:
+                self._registration.replace(READ, ERROR)  # a reset may follow an end
             return
         # Before it is sent: what happens meanwhile may use the memory, or end the stream.
         self._count(size, views)
@@ -259,7 +266,7 @@ class Splice:
         """Stop here: both directions are done, or the peer, the local side or the connection is gone."""
         if self._end is None:
             self._end = end
-            self._registration.wait_for(0)
+            self._registration.close()
             kept = self._kept(end)
             if kept is None and self._is_stopped and self._peer_is_finished:
                 trio.lowlevel.spawn_system_task(sockets.abort_when_taken, self._sock)

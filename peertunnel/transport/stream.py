@@ -159,7 +159,13 @@ class MuxedStream:
             self.end = end
             if self._joint is not None:
                 self._joint.abort(end)
+            self._let_go()
             self.wake()
+
+    def _let_go(self) -> None:
+        """Let go of the joint, which holds us: a cycle of both would wait for the collector, and thousands cost time."""
+        self._joint = None
+        self._is_discarding = True
 
     def _negotiate(self, negotiation: Initiator | Responder, data: bytes) -> None:
         try:
@@ -199,12 +205,20 @@ class MuxedStream:
     # -- for tunnels ----------------------------------------------------------------------------------------------
 
     def attach(
-        self, sock: socket.socket, on_end: Callable[[Outcome], None], replay: bytes | None = None
+        self,
+        sock: socket.socket,
+        on_end: Callable[[Outcome], None],
+        replay: bytes | None = None,
+        *,
+        is_silent: bool = False,
     ) -> None:
         """Attach the stream to a connected, non-blocking socket; see `streams.Stream`."""
         joint = Splice(self, sock, replay, on_end)
         self.join(joint)
-        joint.send_up()
+        if is_silent:
+            joint.listen()
+        else:
+            joint.send_up()
         self.muxed_conn.flush()
 
     async def splice(self, sock: socket.socket, replay: bytes | None = None) -> Outcome:
@@ -286,6 +300,8 @@ class MuxedStream:
     def _forget_if_done(self) -> None:
         if self._is_finished and self._peer_is_finished:
             self.muxed_conn.forget(self)
+            if self._joint is not None:
+                self._let_go()
 
     # -- for protocols of messages ---------------------------------------------------------------------------------
 

@@ -20,6 +20,10 @@ from peertunnel.transport.stream import MuxedStream
 
 ADDRESS_INTERVAL = 0.5  # seconds between looks at our addresses
 TARGET_TIMEOUT = 10.0  # seconds for the target to answer; a local one does at once, or never
+NOTICE = (
+    3.0  # seconds for a consumer to hear that no more tunnels are taken: a round trip and two retransmissions
+)
+LOOK = 0.1  # seconds between looks at what still runs on a connection
 
 
 async def expose(
@@ -55,9 +59,10 @@ async def expose(
             emit(Ready(node.peer_id, node.addresses))
             nursery.start_soon(_tell_addresses, node, emit)
             await stop.wait()
-            provider.close()
             meeting.cancel()
+            provider.close()
             with trio.move_on_after(grace):
+                nursery.start_soon(provider.leave)
                 await provider.tunnels.wait_all_closed()
             nursery.cancel_scope.cancel()
     finally:
@@ -112,9 +117,34 @@ class _Provider:
         nursery.start_soon(self.tunnels.measure)
 
     def close(self) -> None:
-        """Take no more streams."""
-        for protocol in (*self._protocols, perf.PROTOCOL):
-            self._node.host.stop_serving(protocol)
+        """Take no more connections, and no more proofs on those that stand."""
+        self._node.host.withdrawn = frozenset(self._protocols)
+        self._node.host.stop_accepting()
+        self._node.host.stop_serving(perf.PROTOCOL)
+        self._gate.close()
+
+    async def leave(self) -> None:
+        """Have consumers look for another provider, and close each one's connection once no tunnel is on it.
+
+        What they open before they have heard of it is taken: nobody but us can carry it.
+        """
+        host = self._node.host
+        with trio.move_on_after(NOTICE):
+            async with trio.open_nursery() as nursery:
+                for connection in host.all_connections():
+                    nursery.start_soon(contained, host.push, connection)
+        for protocol in self._protocols:
+            host.stop_serving(protocol)
+        await repeated(LOOK, self._close_unused)
+
+    async def _close_unused(self) -> None:
+        for connection in self._node.host.all_connections():
+            is_consumers = self._gate.admits(connection) and (
+                connection.is_proven or not connection.is_initiator
+            )
+            is_closing = connection.event_unavailable.is_set()
+            if is_consumers and not (is_closing or connection.is_used):
+                self._node.host.start_soon(connection.close)
 
     async def meet(self) -> None:
         """Let consumers find us, and look for those that seek us, until cancelled."""

@@ -79,7 +79,11 @@ class Gate:
                 for step in (self._tell_failures, self._revoke, self._send_away_strangers):
                     await contained(step)  # one by one: who is off the list goes, whatever else fails
         finally:
-            self._node.host.stop_serving(AUTH)
+            self.close()
+
+    def close(self) -> None:
+        """Let nobody else prove themselves."""
+        self._node.host.stop_serving(AUTH)
 
     async def reach_out(self) -> None:
         """Connect to consumers that seek the service and may not reach us, until cancelled."""

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING
+from functools import partial
 
 import trio
 from libp2p.peer.id import ID
@@ -18,6 +18,7 @@ from peertunnel import __version__
 from peertunnel.boundary import contained
 from peertunnel.config import Transports
 from peertunnel.errors import NotFound, PeerTunnelError
+from peertunnel.identity import Identity
 from peertunnel.multiaddrs import address_texts, readable
 from peertunnel.peers import Answer, Identified
 from peertunnel.protocols.identify import MAX_ADDRESSES, PUSH, Identify
@@ -40,9 +41,6 @@ from peertunnel.transport.tcp import sources_of
 from peertunnel.transport.upgrade import Upgrader
 from peertunnel.transport.visits import Visits
 from peertunnel.transport.witnesses import Witnesses
-
-if TYPE_CHECKING:
-    from peertunnel.identity import Identity
 
 AGENT = f"peertunnel/{__version__}"
 PARTING = 60.0  # seconds for what ended tunnels have sent to arrive on a slow line, unless we stop at once
@@ -69,20 +67,23 @@ class Host:
         HostError: QUIC alone is wanted, and was not built.
     """
 
-    def __init__(self, identity: "Identity", transport: Transports = "auto") -> None:
+    def __init__(self, identity: Identity, transport: Transports = "auto") -> None:
         self.peer_id = identity.peer_id
         self.reactor = Reactor()
         self.nursery: trio.Nursery
         self._identity = identity
         self._visits = Visits(self)
         self._handlers: dict[str, Callable[[MuxedStream], None]] = {}
+        self.withdrawn: frozenset[str] = frozenset()  # protocols that are served, but named no more
+        self._listeners: list[Listener] = []
         self._listening: list[str] = []
         self._sources: list[Callable[[], Iterable[str]]] = []
         self.network_changed = trio.Event()  # replaced each time
         self.observed = Observed(lambda: self._listening)
         self.network = Network(Upgrader(identity, self.reactor, self))
         self._transport = transport
-        self.quic = None if transport == "tcp" else create_quic(identity, self.reactor, self, self._accept)
+        welcome = partial(self.start_soon, self.network.welcome)
+        self.quic = None if transport == "tcp" else create_quic(identity, self.reactor, self, welcome)
         if self.quic is not None:
             self.network.transports = [self.quic] if transport == "quic" else [self.quic, self.network.tcp]
         elif transport == "quic":
@@ -145,26 +146,35 @@ class Host:
             raise HostError(
                 f"Cannot listen for peers on {error}.", hint="Choose other addresses with --p2p-listen."
             ) from error
-        listeners = [Listener(sock, self.network.accept) for sock in sockets]
-        self._listening += [str(listener.address) for listener in listeners]
-        self._listening += [str(place) for place in quic]
+        self._listeners = [Listener(sock, self.network.accept) for sock in sockets]
+        self._listening += map(str, [*(listener.address for listener in self._listeners), *quic])
         self.network.tcp.sources = sources_of(names)
-        return listeners
+        return self._listeners
+
+    def stop_accepting(self) -> None:
+        """Take no more connections, which frees our TCP ports; those that stand go on."""
+        for listener in self._listeners:
+            listener.close()
+        if self.quic is not None:
+            self.quic.stop_accepting()
+        self.stop_serving(STOP)
 
     def _identify(self, stream: MuxedStream) -> None:
+        self.start_soon(identify.answer, stream, self._told(stream.muxed_conn), self.peer_id)
+
+    def _told(self, connection: MuxedConnection) -> Identify:
         places = tuple(address.to_bytes() for address in readable(self._places()[:MAX_ADDRESSES]))
-        told = Identify(
+        return Identify(
             agent=AGENT,
-            protocols=frozenset(self._handlers),
+            protocols=frozenset(self._handlers) - self.withdrawn,
             addresses=places,
-            observed=stream.muxed_conn.get_transport_addresses()[0].to_bytes(),
+            observed=connection.get_transport_addresses()[0].to_bytes(),
             record=seal(PeerRecord(self.peer_id, time.time_ns(), places), self._identity.sign),
         )
-        self.start_soon(identify.answer, stream, told, self.peer_id)
 
-    def _accept(self, connection: MuxedConnection) -> None:
-        """Take a connection that a peer has opened over QUIC."""
-        self.start_soon(self.network.welcome, connection)
+    async def push(self, connection: MuxedConnection) -> None:
+        """Tell a peer unasked what we are now, and return when it has heard that, or will not."""
+        await identify.push(connection, self._told(connection), self.peer_id)
 
     # -- streams --------------------------------------------------------------------------------------------------
 
@@ -175,6 +185,8 @@ class Host:
     def stop_serving(self, protocol: str) -> None:
         """Refuse new streams of a protocol."""
         self._handlers.pop(protocol, None)
+
+    stop_answering = stop_serving
 
     def stop_serving_all(self) -> None:
         """Refuse all new streams: we end, and nobody is left to answer them."""
@@ -308,10 +320,6 @@ class Host:
         """Answer requests of a protocol from now on; see `peers.Peers`."""
         self.serve(protocol, Answering(answer, limit, self.nursery).accept)
 
-    def stop_answering(self, protocol: str) -> None:
-        """Refuse new requests of a protocol."""
-        self.stop_serving(protocol)
-
     async def request(
         self,
         peer_id: str,
@@ -354,7 +362,7 @@ class Host:
 
 @asynccontextmanager
 async def open_host(
-    identity: "Identity", listen: Iterable[str], transport: Transports = "auto"
+    identity: Identity, listen: Iterable[str], transport: Transports = "auto"
 ) -> AsyncIterator[Host]:
     """Run a node.
 
@@ -381,14 +389,12 @@ async def open_host(
                 try:
                     yield host
                 finally:
-                    if host.quic is not None:
-                        host.quic.stop_accepting()
+                    host.stop_accepting()
                     host.stop_serving_all()
                     nursery.cancel_scope.cancel()
             await host.close(PARTING)
         finally:
             with trio.CancelScope(shield=True):
                 await host.close()
-            for listener in listeners:
-                listener.close()
+            host.stop_accepting()
             reactor.cancel_scope.cancel()  # last: what closes above still needs it

@@ -81,7 +81,7 @@ class Keeper:
         connection = await self._node.meet(self._service, self._emit, self._note_refusal)
         self._agent, self._asked = None, trio.Event()
         paths = self._paths = Paths(str(connection.peer_id), self._emit)
-        paths.add(connection)
+        _add(paths, connection)
         self._found.set()
         try:
             async with trio.open_nursery() as nursery:
@@ -120,7 +120,7 @@ class Keeper:
         host = self._node.host
         async with host.newcomers(peer_id) as newcomers, trio.open_nursery() as nursery:
             for connection in host.connections(peer_id):
-                if connection not in paths:
+                if connection not in paths and not connection.event_unavailable.is_set():
                     nursery.start_soon(contained, self._prove, paths, connection)
             async for connection in newcomers:
                 if connection not in paths:
@@ -135,7 +135,7 @@ class Keeper:
             if not isinstance(error, NotFound | Refused):
                 raise
             return  # it was lost, or the provider has changed its mind; what stands goes on
-        paths.add(connection)
+        _add(paths, connection)
 
     async def _try_directly(self, paths: Paths) -> None:
         """While a relay is the best way, try to do without, until cancelled."""
@@ -203,7 +203,7 @@ class Keeper:
                 nursery.start_soon(hear, connection)
             nursery.start_soon(self._node.host.check, peer_id)  # the way to our relays may be dead, too
             wanted = replace(self._service, peer_id=peer_id)
-            paths.add(await self._node.meet(wanted, self._emit, self._note_refusal))
+            _add(paths, await self._node.meet(wanted, self._emit, self._note_refusal))
             for connection in silent:
                 await connection.event_closed.wait()
             nursery.cancel_scope.cancel()
@@ -259,6 +259,12 @@ class Keeper:
     def is_ours(self) -> bool:
         """Whether the provider is known to be a peertunnel."""
         return (self._agent or "").startswith("peertunnel/")
+
+
+def _add(paths: Paths, connection: MuxedConnection) -> None:
+    """Have a connection carry tunnels, until its provider tells that it takes no more of them."""
+    connection.acquaintance.relied_on = frozenset({TUNNEL, GO_TUNNEL})
+    paths.add(connection)
 
 
 async def _answers(connection: MuxedConnection) -> bool:

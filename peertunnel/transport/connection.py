@@ -55,15 +55,13 @@ class MuxedConnection(ABC):
 
     def __init__(self, peer_id: ID, reactor: Reactor, router: Router) -> None:
         self.now = trio.lowlevel.current_clock().current_time  # trio.current_time looks for it anew each time
-        self.reactor = reactor
-        self.peer_id = peer_id
+        self.peer_id, self.reactor = peer_id, reactor
         self.event_started = trio.Event()
         self.event_closed = trio.Event()
         self.event_unavailable = trio.Event()
         self.reason = ""
         self.round_trip: float | None = None
-        self.kept = 0
-        self.is_proven = False
+        self.kept, self.is_proven = 0, False
         self.acquaintance = Acquaintance(self)
         self._router = router
         self._streams: dict[int, MuxedStream] = {}
@@ -157,8 +155,8 @@ class MuxedConnection(ABC):
 
     def _opened(self, stream_id: int) -> MuxedStream:
         """Take a stream that the peer has opened; `_mind_negotiations` follows when it had its chance."""
-        stream = MuxedStream(self, stream_id, Responder(self._router.speaks, self._router.offered))
-        self._enrol(stream)
+        negotiation = Responder(self._router.speaks, self._router.offered)
+        stream = self._enrol(MuxedStream(self, stream_id, negotiation))
         self._negotiating[stream] = self.now() + NEGOTIATION_TIMEOUT
         return stream
 
@@ -190,8 +188,7 @@ class MuxedConnection(ABC):
             Unavailable: the connection is closed, or takes no new streams now.
         """
         negotiation = Initiator(protocol)
-        stream = self._try_open(negotiation)
-        if stream is None:
+        if (stream := self._try_open(negotiation)) is None:
             raise Unavailable("the peer takes no more streams now")
         return self._propose(stream, protocol, negotiation)
 
@@ -214,12 +211,17 @@ class MuxedConnection(ABC):
 
     def _try_open(self, negotiation: Initiator, is_urgent: bool = False) -> MuxedStream | None:
         """Open a stream; None while there is no room for it."""
-        if self.opens_at_once(is_urgent) or self.event_unavailable.is_set():
-            if self.is_closed:
-                raise Unavailable(self.reason)
-            if (stream_id := self._open_id()) is not None:
-                return self._enrol(MuxedStream(self, stream_id, negotiation))
+        if self.event_unavailable.is_set():
+            raise Unavailable(self.reason or "the connection takes no new streams")
+        if self.opens_at_once(is_urgent) and (stream_id := self._open_id()) is not None:
+            return self._enrol(MuxedStream(self, stream_id, negotiation))
         return None
+
+    def on_leaving(self) -> None:
+        """Take it that the peer takes no new streams; open ones may still finish."""
+        self.event_unavailable.set()
+        self.reactor.yield_soon()
+        self._wake(self._openers)
 
     def _enrol(self, stream: MuxedStream) -> MuxedStream:
         """Keep a new stream until it is forgotten."""
@@ -303,9 +305,8 @@ class MuxedConnection(ABC):
         if self.event_closed.is_set():
             return
         self.reason = reason
-        self.event_closed.set()
-        self.event_unavailable.set()
-        self.event_started.set()
+        for event in (self.event_closed, self.event_unavailable, self.event_started):
+            event.set()
         for stream in list(self._streams.values()):
             stream.on_aborted(End.LOST)
         self._streams.clear()
@@ -387,8 +388,7 @@ class MuxedConnection(ABC):
     def place(self) -> str:
         """The network that the peer is in, or that of its relay: by address, since peer ids are free."""
         if self.way.kind == "relayed":
-            _, _, ip, *_ = str(self.get_transport_addresses()[0]).split("/")
-            return f"relay {place_of((ip, 0))}"
+            return f"relay {place_of((str(self.get_transport_addresses()[0]).split('/')[2], 0))}"
         return place_of(self.get_remote_address())
 
     @abstractmethod

@@ -13,7 +13,7 @@ from peertunnel.multiaddrs import address_texts
 from peertunnel.peers import Identified
 from peertunnel.protocols.delimited import Delimited, encode_delimited
 from peertunnel.protocols.errors import RemoteProtocolError
-from peertunnel.protocols.identify import PROTOCOL, Identify
+from peertunnel.protocols.identify import PROTOCOL, PUSH, Identify
 from peertunnel.transport.stream import MuxedStream
 
 if TYPE_CHECKING:
@@ -29,9 +29,14 @@ class Acquaintance:
 
     Args:
         connection: on which to ask.
+
+    Attributes:
+        relied_on: protocols for which the connection is there; when the peer pushes that it speaks none of them any more, it
+            takes no new streams.
     """
 
     def __init__(self, connection: "MuxedConnection") -> None:
+        self.relied_on: frozenset[str] = frozenset()
         self._connection = connection
         self._answer = Identify()
         self._came = float("-inf")
@@ -74,6 +79,8 @@ class Acquaintance:
             if len(data) >= MAX_MESSAGE:
                 raise RemoteProtocolError("there is no end to it")
             before, self._answer = self._answer, self._answer.updated(_decode(data))
+            if self.relied_on and self.relied_on.isdisjoint(self._answer.protocols):
+                self._connection.on_leaving()  # first: once the peer knows that we know, it refuses new streams
             await stream.close()
         except (MuxedStreamError, RemoteProtocolError, trio.TooSlowError):
             stream.abort()
@@ -110,6 +117,26 @@ async def _ask(connection: "MuxedConnection") -> Identify:
         return _decode(data)
     except RemoteProtocolError:
         return Identify()
+
+
+async def push(connection: "MuxedConnection", identity: Identify, peer_id: str) -> None:
+    """Tell a peer unasked what we are now, and return when it has heard that, or will not.
+
+    Args:
+        connection: on which to tell it.
+        identity: what to tell.
+        peer_id: ours.
+    """
+    try:
+        stream = await connection.open_tunnel(PUSH, is_urgent=True)
+        try:
+            await stream.write(encode_delimited(identity.encode(peer_id)))
+            await stream.close_write()
+            await stream.read(1)  # the end, since there is no answer
+        finally:
+            stream.abort()
+    except (MuxedStreamError, MuxedConnError):
+        pass
 
 
 async def _read(stream: MuxedStream, data: bytearray) -> None:

@@ -94,10 +94,15 @@ class Listener:
         self.address = socket_address(sock.getsockname())
         self._accept = accept
         self._handshakes = Handshakes()
+        self._scope = trio.CancelScope()
 
     async def run(self) -> None:
-        """Accept peers until cancelled."""
-        await trio.lowlevel.checkpoint()  # the node may have been closed before we ran
+        """Accept peers until cancelled, or closed."""
+        with self._scope:
+            await trio.lowlevel.checkpoint()  # we may have been closed before we ran
+            await self._run()
+
+    async def _run(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
                 await trio.lowlevel.wait_readable(self._sock.fileno())
@@ -124,7 +129,8 @@ class Listener:
             _log.exception("a peer that has connected was not served")
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; handshakes that are under way end."""
+        self._scope.cancel()
         if self._sock.fileno() >= 0:
             trio.lowlevel.notify_closing(self._sock.fileno())
             self._sock.close()

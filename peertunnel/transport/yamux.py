@@ -121,9 +121,7 @@ class YamuxConnection(MuxedConnection):
                 self.round_trip = round_trip
                 self._wake(self._pongs)
             case yamux.GoAwayReceived():
-                self.event_unavailable.set()
-                self.reactor.yield_soon()
-                self._wake(self._openers)
+                self.on_leaving()
                 self._close_if_done()
 
     async def _keep_alive(self) -> None:

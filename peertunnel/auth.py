@@ -65,7 +65,8 @@ class Authenticator:
         decide: for a provider, whether a peer (by its id) that knows the secret may come in.
         may_prove: whether it helps a peer to know the secret; for others every proof fails.
         keeps: whether connections that have been proven are not closed for being idle.
-        on_proven: called with each connection that has been proven; raises Refused for one that is not wanted.
+        on_proven: called with each connection that has been proven; raises Refused for one that is not wanted, and NotFound
+            where that can't be told now.
         on_failed: called with the peer id and the place of each attempt that has failed.
 
     Attributes:
@@ -174,7 +175,7 @@ class Authenticator:
                     with trio.fail_at(began + PROOF_TIMEOUT):
                         talk = await self._exchange(stream, attempt.origin)
                     await self._conclude(talk, stream.muxed_conn)
-                except (MuxedStreamError, RemoteProtocolError, Refused, trio.TooSlowError):
+                except (MuxedStreamError, RemoteProtocolError, NotFound, Refused, trio.TooSlowError):
                     await trio.sleep_until(began + PROOF_TIMEOUT)
         finally:
             self._end(attempt)

@@ -3,7 +3,10 @@
 The docstring of a class is the sentence that is shown when no closer one was given.
 """
 
+import errno
 from typing import ClassVar
+
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class PeerTunnelError(Exception):
@@ -97,3 +100,10 @@ class Interrupted(PeerTunnelError):
     """Interrupted."""
 
     exit_code = 130
+
+
+def shortage(error: BaseException | None) -> str | None:
+    """Give a hint where the system refused only because too many files are open, which may pass; None for all else."""
+    if isinstance(error, OSError) and error.errno in _OUT_OF_FILES:
+        return "Too many files are open: end some tunnels, or raise the limit with ulimit -n."
+    return None

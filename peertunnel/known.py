@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
-from peertunnel.errors import StoreError
+from peertunnel.errors import StoreError, shortage
 from peertunnel.protocols.peerid import PeerIdError, parse_peer_id
 from peertunnel.store import MAX_PRIVATE, read_private, write_private
 
@@ -65,8 +65,8 @@ class KnownPeers:
         try:
             return read_private(self._path) or b""
         except StoreError as error:
-            hint = error.hint or "Move the file away to know nobody any more."
-            raise StoreError(error.message, hint=hint) from error
+            error.hint = error.hint or "Move the file away to know nobody any more."
+            raise
 
     def _lines(self) -> list[tuple[str, str]]:
         return [
@@ -99,9 +99,8 @@ class KnownPeers:
                 fcntl.flock(handle, fcntl.LOCK_EX)  # some network file systems have none
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
-                raise StoreError(
-                    f"Can't write {lock}: {reason}.", hint="Check the directory's permissions."
-                ) from error
+                hint = shortage(error) or "Check the directory's permissions."
+                raise StoreError(f"Can't write {lock}: {reason}.", hint=hint) from error
             yield
 
 

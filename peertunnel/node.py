@@ -15,7 +15,7 @@ from peertunnel.discovery.dht import Dht
 from peertunnel.discovery.given import Given
 from peertunnel.discovery.mdns import Mdns
 from peertunnel.discovery.rendezvous import Rendezvous
-from peertunnel.errors import AnotherKey, NotFound, Refused, StoreError
+from peertunnel.errors import AnotherKey, NotFound, Refused, StoreError, shortage
 from peertunnel.events import Complaint, Emit, Warned
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -220,11 +220,18 @@ class Node:
     def _accepted(
         self, service: Service, connection: MuxedConnection, emit: Emit, on_refused: Callable[[Refused], None]
     ) -> MuxedConnection | StoreError:
-        """Return a connection to a peer that is our provider, or why we can't know; raises Refused for another one."""
+        """Return a connection to a peer that is our provider, or why we can't know.
+
+        Raises:
+            Refused: it is another one.
+            NotFound: we can't know at the moment.
+        """
         try:
             refusal = self._refusal(service, str(connection.peer_id), emit)
-        except StoreError as error:
+        except (NotFound, StoreError) as error:
             self.host.start_soon(connection.close)
+            if isinstance(error, NotFound):
+                raise  # it is tried again
             return error  # raised in the background, where we are called, it would only be logged
         if refusal is None:
             return connection
@@ -233,7 +240,12 @@ class Node:
         raise refusal
 
     def _refusal(self, service: Service, peer_id: str, emit: Emit) -> Refused | None:
-        """Say why a peer is no provider: it has not the key that was given, or that we know; a first one is remembered."""
+        """Say why a peer is no provider: it has not the key that was given, or that we know; a first one is remembered.
+
+        Raises:
+            NotFound: too many files are open to know it.
+            StoreError: the keys that are known can't be read or written, and nothing runs yet.
+        """
         stranger = Refused(f"Peer {peer_id} is not the one that is known.")
         if service.peer_id is not None:
             return None if peer_id == service.peer_id else stranger
@@ -249,9 +261,12 @@ class Node:
                 self._warn_of(service, peer_id, emit)
                 return AnotherKey(stranger.message)
         except StoreError as error:
-            if not self._trusted:
+            is_passing = shortage(error.__cause__) is not None
+            if not (self._trusted or is_passing):
                 raise  # nothing runs yet
             self._complaint.make(error, emit)
+            if is_passing and (label, peer_id) not in self._trusted:
+                raise NotFound(error.message) from error
             return None if (label, peer_id) in self._trusted else stranger
         self._complaint.withdraw()
         self._trusted.add((label, peer_id))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import platformdirs
 
-from peertunnel.errors import StoreError
+from peertunnel.errors import StoreError, shortage
 
 MAX_PRIVATE = 64 * 1024  # bytes; keys and lists of peers are far smaller
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, our share of it, or what a file may have
@@ -123,6 +123,6 @@ def _errors(verb: str, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         todo = "Make room in" if error.errno in _FULL else "Check the permissions of"
-        hint = f"{todo} {path.parent}, or set PT_HOME to another directory."
+        hint = shortage(error) or f"{todo} {path.parent}, or set PT_HOME to another directory."
         reason = (error.strerror or str(error)).lower()
         raise StoreError(f"Can't {verb} {path}: {reason}.", hint=hint) from error

@@ -1,5 +1,7 @@
 """How two ends meet: whoever can reach the other dials, and keys are remembered."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,38 @@ async def test_keys_that_cannot_be_read_end_a_search_in_which_nothing_runs_yet(t
     async with node_on(board, known=KnownPeers(path)) as here, provider_on(board):
         with trio.fail_after(PATIENCE), pytest.raises(StoreError, match="line 1"):
             await here.meet(SERVICE, Log(), lambda refusal: None)
+
+
+async def test_descriptors_that_have_run_out_end_no_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "known_peers"
+    board, log, met = Board(), Log(), list[MuxedConnection]()
+    open_file = os.open
+
+    def fail(name: Any, *details: Any, **more: Any) -> int:
+        if name == path:  # the last descriptor has gone to the connection
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return open_file(name, *details, **more)
+
+    async with (
+        node_on(board, known=KnownPeers(path)) as here,
+        provider_on(board) as there,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def meet() -> None:
+            met.append(await here.meet(SERVICE, log, lambda refusal: None))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", fail)
+            nursery.start_soon(meet)
+            (told,) = await log.wait(ErrorOccurred)
+            assert "too many open files" in told.message and "ulimit" in told.hint
+        await until(lambda: met)
+        assert str(met[0].peer_id) == there.peer_id
+        assert len(log.all(ErrorOccurred)) == 1
+        assert there.peer_id in path.read_text()
 
 
 async def test_an_owner_who_cannot_be_asked_is_told_why(

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import trio
 
 from peertunnel.endpoints import Endpoint, TcpEndpoint, UnixEndpoint
-from peertunnel.errors import LocalPortError, TargetError
+from peertunnel.errors import LocalPortError, TargetError, shortage
 
 # Bytes that a client, or a target on this machine, may have sent ahead. Left to itself the system lets those have more of
 # which more is read: of eight transfers side by side one could have a fifth of the others' pace.
@@ -57,7 +57,7 @@ async def listen(endpoint: Endpoint) -> list[socket.socket]:
         return _listen_tcp(await _resolve(endpoint), tries=1 if endpoint.port else PICK_TRIES)
     except (OSError, UnicodeError) as error:
         message = f"Can't listen on {_called(endpoint)}: {_reason(error)}."
-        raise LocalPortError(message, hint=_listen_hint(endpoint, error)) from error
+        raise LocalPortError(message, hint=shortage(error) or _listen_hint(endpoint, error)) from error
 
 
 async def dial(endpoint: Endpoint, timeout: float) -> socket.socket:  # noqa: ASYNC109 - the error names it
@@ -76,7 +76,8 @@ async def dial(endpoint: Endpoint, timeout: float) -> socket.socket:  # noqa: AS
     except trio.TooSlowError:
         raise TargetError(f"Can't reach {_called(endpoint)}: no answer in {timeout:g} s.") from None
     except (OSError, UnicodeError) as error:
-        raise TargetError(f"Can't reach {_called(endpoint)}: {_reason(error)}.") from error
+        message = f"Can't reach {_called(endpoint)}: {_reason(error)}."
+        raise TargetError(message, hint=shortage(error)) from error
 
 
 def dial_at_once(endpoint: Endpoint) -> socket.socket | None:
@@ -373,15 +374,13 @@ async def _dial_unix(path: str) -> socket.socket:
 
 
 def _called(endpoint: Endpoint) -> str:
-    return (
-        f"port {endpoint}" if isinstance(endpoint, TcpEndpoint) and endpoint.host is None else str(endpoint)
-    )
+    is_port = isinstance(endpoint, TcpEndpoint) and endpoint.host is None
+    return f"port {endpoint}" if is_port else str(endpoint)
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    if isinstance(error, UnicodeError) or (
-        isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_HOST
-    ):
+    is_unknown = isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_HOST
+    if is_unknown or isinstance(error, UnicodeError):
         return "no such host"
     words = error.strerror or str(error)
     return words[:1].lower() + words[1:]

@@ -82,8 +82,9 @@ async def test_a_target_for_which_there_are_no_files_left_is_told_of() -> None:
     with listening() as target, no_files_left():
         endpoint = TcpEndpoint(None, port_of(target))
         assert sockets.dial_at_once(endpoint) is None
-        with pytest.raises(TargetError, match="too many open files"):
+        with pytest.raises(TargetError, match="too many open files") as caught:
             await sockets.dial(endpoint, 5)
+        assert "ulimit" in caught.value.hint
 
 
 async def test_a_port_that_answers_itself_is_no_target_at_once_either(

@@ -16,6 +16,7 @@ import trio.testing
 from peertunnel import sockets
 from peertunnel.endpoints import TcpEndpoint, UnixEndpoint, parse_local
 from peertunnel.errors import LocalPortError
+from tests.node.pair import no_files_left
 
 from .test_sockets import port_of
 
@@ -260,3 +261,13 @@ async def test_all_clients_and_targets_may_send_equally_far_ahead() -> None:
     asked.close()
     accepted.close()
     sockets.close_listeners([listener, *others])
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_no_other_port_or_path_is_advised_where_there_are_no_files_left(
+    kind: str, tmp_path: Path
+) -> None:
+    endpoint = TcpEndpoint(None, 0) if kind == "tcp" else UnixEndpoint(str(tmp_path / "socket"))
+    with no_files_left(), pytest.raises(LocalPortError, match="too many open files") as caught:
+        await sockets.listen(endpoint)
+    assert "ulimit" in caught.value.hint

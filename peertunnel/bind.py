@@ -2,11 +2,13 @@
 
 import logging
 import random
+import select
 import socket
 
 import trio
 
 from peertunnel import sockets
+from peertunnel.boundary import repeated
 from peertunnel.bridge import Tunnels
 from peertunnel.errors import NotFound, PeerTunnelError, Refused, TunnelAborted
 from peertunnel.events import Emit, ErrorOccurred, Warned
@@ -18,6 +20,7 @@ from peertunnel.streams import End, Outcome, Stream, Unavailable
 from peertunnel.transport.acceptor import serve
 
 REOPEN_PAUSES = (0.0, 0.01, 0.03, 0.1, 0.3)  # seconds before a stream that was dropped unseen is opened again
+LOOK = 1.0  # seconds between looks at whether clients that wait are still there
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +55,10 @@ async def bind(
         await consumer.serve(listeners, stop, grace)
 
 
+class _Gone(Exception):
+    """A client did not wait for the provider."""
+
+
 class _Consumer:
     def __init__(self, node: Node, service: Service, emit: Emit, wait: float) -> None:
         self._reactor = node.host.reactor
@@ -61,6 +68,7 @@ class _Consumer:
         self._keeper = Keeper(node, service, emit)
         self._tunnels = Tunnels(emit, self._reactor.afterwards)
         self._has_suspected = False
+        self._waiting: dict[socket.socket, trio.CancelScope] = {}
 
     async def serve(self, listeners: list[socket.socket], stop: trio.Event, grace: float) -> None:
         try:
@@ -73,8 +81,9 @@ class _Consumer:
 
                 nursery.start_soon(self._keeper.run)
                 nursery.start_soon(self._tunnels.measure)
+                nursery.start_soon(repeated, LOOK, self._let_go)
                 async with trio.open_nursery() as accepting:
-                    accepting.start_soon(serve, self._reactor, listeners, carry)
+                    accepting.start_soon(serve, self._reactor, listeners, carry, self._warn)
                     await stop.wait()
                     accepting.cancel_scope.cancel()
                 sockets.close_listeners(listeners)
@@ -98,11 +107,23 @@ class _Consumer:
     async def _carry_and_tell(self, sock: socket.socket, remote: str) -> None:
         try:
             await self._carry(sock, remote)
+        except _Gone:
+            pass
         except PeerTunnelError as error:
             self._emit(ErrorOccurred.of(error))
         except Exception:  # noqa: BLE001  a task boundary: others have tunnels, too
             _log.exception("a tunnel for %s failed", remote)
             sockets.end(sock, in_order=False)
+
+    def _warn(self, why: str) -> None:
+        self._emit(Warned(why))
+
+    async def _let_go(self) -> None:
+        """Wait no longer for the provider where the client has gone."""
+        await trio.lowlevel.checkpoint()
+        for sock, waiting in list(self._waiting.items()):
+            if _has_gone(sock):
+                waiting.cancel()
 
     async def carry_stdio(self, stop: trio.Event, grace: float) -> None:
         sock = stdio()
@@ -186,9 +207,10 @@ class _Consumer:
             )
 
     async def _open_stream(self, sock: socket.socket) -> Stream:
-        """Open a stream as soon as the provider is there."""
+        """Open a stream as soon as the provider is there; raises NotFound or Refused, or _Gone if the client is by then."""
         try:
-            with trio.fail_after(self._wait):
+            with trio.fail_after(self._wait), trio.CancelScope() as waiting:
+                self._waiting[sock] = waiting
                 while True:
                     try:
                         connection = await self._keeper.connection()
@@ -198,3 +220,25 @@ class _Consumer:
         except trio.TooSlowError:
             sockets.abort(sock)
             raise self._in_vain() from None
+        finally:
+            del self._waiting[sock]
+        sockets.abort(sock)
+        raise _Gone
+
+
+def _has_gone(sock: socket.socket) -> bool:
+    """Return whether a client expects nothing more: it has reset its connection, or hung up and has sent nothing before.
+
+    Over TCP a client that has closed in good order looks as if it had ended its direction, and may expect the answer.
+    """
+    poll = select.poll()
+    poll.register(sock, 0)
+    state = poll.poll(0)
+    if not state or state[0][1] & select.POLLERR:
+        return bool(state)
+    try:
+        return not sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

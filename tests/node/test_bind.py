@@ -1,8 +1,10 @@
 """The consumer while the provider is away, comes back, drops streams, or is asked to stop."""
 
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,8 +14,8 @@ from peertunnel.access import Access
 from peertunnel.bind import REOPEN_PAUSES, bind
 from peertunnel.discovery import Announcement, Candidate
 from peertunnel.discovery.given import Given
-from peertunnel.endpoints import TcpEndpoint
-from peertunnel.events import ErrorOccurred, PathChanged, TunnelClosed, TunnelOpened
+from peertunnel.endpoints import Endpoint, TcpEndpoint, UnixEndpoint
+from peertunnel.events import ErrorOccurred, PathChanged, TunnelClosed, TunnelOpened, Warned
 from peertunnel.expose import expose
 from peertunnel.host import Host, open_host
 from peertunnel.identity import Identity
@@ -22,22 +24,39 @@ from peertunnel.protocols import yamux
 from peertunnel.protocols.service import Service
 from peertunnel.transport.stream import MuxedStream
 from tests.clock import soon
-from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, node, pair, receive_all, target
+from tests.node.pair import (
+    LOOPBACK,
+    PATIENCE,
+    Log,
+    echo,
+    no_files_left,
+    node,
+    pair,
+    receive_all,
+    reset,
+    target,
+    until,
+)
+
+ANY_PORT = TcpEndpoint("127.0.0.1", 0)
+needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="no /proc")
 
 
 @asynccontextmanager
-async def consumer(addresses: tuple[str, ...], wait: float = PATIENCE) -> AsyncIterator[tuple[int, Log]]:
+async def consumer(
+    addresses: tuple[str, ...], wait: float = PATIENCE, local: Endpoint = ANY_PORT
+) -> AsyncIterator[tuple[int, Log]]:
     """Run a consumer of whoever is at `addresses`; yield its port and its events."""
     log = Log()
     service = Service.from_addresses(addresses)
-    listeners = await sockets.listen(TcpEndpoint("127.0.0.1", 0))
+    listeners = await sockets.listen(local)
     async with node(()) as running, trio.open_nursery() as nursery:
 
         async def run() -> None:
             await bind(running, service, listeners, log, wait=wait, grace=0, stop=trio.Event())
 
         nursery.start_soon(run)
-        yield listeners[0].getsockname()[1], log
+        yield listeners[0].getsockname()[1] if isinstance(local, TcpEndpoint) else 0, log
         nursery.cancel_scope.cancel()
 
 
@@ -161,6 +180,64 @@ async def test_a_connection_waits_for_the_provider_and_is_reset_when_it_does_not
             await receive_all(client)
         (error,) = await log.wait(ErrorOccurred)
         assert error.code == 3
+
+
+async def test_who_has_to_wait_for_a_descriptor_is_told_of() -> None:
+    async with target(echo) as port, pair(port) as tunnel:
+        await tunnel.consumer_log.wait(PathChanged)
+        with socket.socket() as sock:
+            with no_files_left():
+                sock.connect(("127.0.0.1", tunnel.port))
+                (warned,) = await tunnel.consumer_log.wait(Warned)
+            assert "too many open files" in warned.message
+            client = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            await client.send_all(b"hello")
+            with trio.fail_after(PATIENCE):
+                assert await client.receive_some() == b"hello"
+
+
+def held(place: object) -> int:
+    """Count our sockets that are bound to a place, those of its accepted connections included."""
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(number))) as sock:
+                    count += sock.getsockname() == place
+    return count
+
+
+@needs_proc
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_a_client_that_has_gone_is_not_kept_until_the_wait_is_over(kind: str, tmp_path: Path) -> None:
+    """One that has only ended its own direction may still expect the answer."""
+    identity, path = Identity.ephemeral(), str(tmp_path / "socket")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        later = f"/ip4/127.0.0.1/tcp/{free.getsockname()[1]}"
+    end = TcpEndpoint("127.0.0.1", 0) if kind == "tcp" else UnixEndpoint(path)
+    async with consumer((f"{later}/p2p/{identity.peer_id}",), local=end) as (port, log):
+        place = ("127.0.0.1", port) if kind == "tcp" else path
+
+        async def connect() -> trio.SocketStream:
+            if kind == "unix":
+                return await trio.open_unix_socket(path)
+            return await trio.open_tcp_stream("127.0.0.1", port)
+
+        told, silent, gone = [await connect() for _ in range(3)]
+        await told.send_all(b"hello")
+        for client in (told, silent):
+            await client.send_eof()
+        await until(lambda: held(place) == 4)
+        if kind == "tcp":
+            reset(gone)
+        else:
+            await gone.aclose()
+        await until(lambda: held(place) == 3)
+        async with target(echo) as served, provider(identity, later, served):
+            with trio.fail_after(PATIENCE):
+                assert await receive_all(told) == b"hello"
+                assert await receive_all(silent) == b""
+        assert not log.all(ErrorOccurred)
 
 
 async def test_tunnels_work_again_soon_after_the_provider_has_returned() -> None:

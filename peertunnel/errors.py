@@ -102,6 +102,10 @@ class Interrupted(PeerTunnelError):
     exit_code = 130
 
 
+class Dismissed(Interrupted):
+    """The program whose data we carry needs us no more."""
+
+
 def shortage(error: BaseException | None) -> str | None:
     """Give a hint where the system refused only because too many files are open, which may pass; None for all else."""
     if isinstance(error, OSError) and error.errno in _OUT_OF_FILES:

@@ -9,7 +9,7 @@ import click
 
 from peertunnel.cli.options import Flags
 from peertunnel.cli.output import OutputError, finish, reader
-from peertunnel.errors import Interrupted, NoNetwork, NotFound, PeerTunnelError, UsageError
+from peertunnel.errors import Dismissed, Interrupted, NoNetwork, NotFound, PeerTunnelError, UsageError
 from peertunnel.events import ErrorOccurred
 
 TRACEBACKS = 2  # the verbosity from which on a user wants to see where it failed
@@ -22,12 +22,15 @@ class Bug(PeerTunnelError):
 
 
 def report(error: BaseException, flags: Flags) -> int:
-    """Say what went wrong where the flags want it, and give the exit code."""
+    """Say what went wrong where the flags want it, unless we were just dismissed, and give the exit code."""
     if flags.verbosity >= TRACEBACKS:
         traceback.print_exception(error)
     told = min((_as_ours(leaf) for leaf in _leaves(error)), key=_rank)
     if isinstance(told, NotFound) and not _has_network():
         told = NoNetwork()
+    if isinstance(told, Dismissed):
+        finish()
+        return told.exit_code
     event, in_words = ErrorOccurred.of(told), reader(replace(flags, json=False))
     try:
         (in_words if isinstance(told, OutputError) else reader(flags))(event)

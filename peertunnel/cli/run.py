@@ -21,7 +21,7 @@ from peertunnel.cli.prompt import Prompt
 from peertunnel.cli.totals import Totals
 from peertunnel.config import Config
 from peertunnel.endpoints import Endpoint
-from peertunnel.errors import Interrupted, PeerTunnelError, UsageError
+from peertunnel.errors import Dismissed, Interrupted, PeerTunnelError, UsageError
 from peertunnel.events import Events, Listening, Warned
 from peertunnel.identity import Identity, load_identity
 from peertunnel.known import KnownPeers
@@ -155,6 +155,7 @@ def run(
         session, totals = Session(config, identity, accept_new_key), Totals()
         session.emit.subscribe(totals)
         why: list[PeerTunnelError] = []
+        is_tool = flags.stdout_is_data and not flags.json  # of a program that shows our words as its own
 
         def lost(failure: output.OutputError | None) -> None:
             why.append(failure or Interrupted())
@@ -163,7 +164,7 @@ def run(
         try:
             async with trio.open_nursery() as nursery:
                 with _reading(flags, session, totals, nursery if graceful else None, advice, lost):
-                    await nursery.start(_heed_signals, session, totals, graceful)
+                    await nursery.start(_heed_signals, session, totals, graceful, why if is_tool else None)
                     for notice in flags.notices:
                         session.emit(Warned(notice))
                     await story(session)
@@ -186,18 +187,30 @@ def show_logs(verbosity: int) -> None:
 
 
 async def _heed_signals(
-    session: Session, totals: Totals, graceful: bool, task_status: "TaskStatus[None]"
+    session: Session,
+    totals: Totals,
+    graceful: bool,
+    dismissals: list[PeerTunnelError] | None,
+    task_status: "TaskStatus[None]",
 ) -> None:
+    """Stop when a signal says so.
+
+    dismissals: where not None, SIGTERM and SIGHUP are how a program ends its tool, as ssh does its ProxyCommand, and are
+    noted there instead of being told.
+    """
     stops = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) wants us to outlive the terminal
         stops.append(signal.SIGHUP)
     with trio.open_signal_receiver(*stops) as signals:
         task_status.started()
-        async for _ in signals:
+        async for number in signals:
+            quietly = None if number == signal.SIGINT else dismissals
             if session.stop.is_set() or not graceful:
-                raise Interrupted()
+                raise Interrupted() if quietly is None else Dismissed()
             session.stop.set()
-            if totals.open:
+            if quietly is not None:
+                quietly.append(Dismissed())
+            elif totals.open:
                 grace = session.config.grace
                 may = "go on" if grace == math.inf else f"go on for {grace:g} s"
                 session.emit(Warned(f"Stopping: tunnels may {may}; Ctrl-C again ends them now."))

@@ -19,6 +19,7 @@ CODES = {
     "LocalPortError": 5,
     "TargetError": 6,
     "Interrupted": 130,
+    "Dismissed": 130,
 }
 KINDS = [
     kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, PeerTunnelError)

@@ -12,9 +12,20 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import trio
 
 from tests.tools import PT, need
-from tests.traffic.processes import NAME, Forwarding, forwarding, held_port, lasting, need_all, run, server
+from tests.traffic.processes import (
+    CLIENT_SECONDS,
+    NAME,
+    Forwarding,
+    forwarding,
+    held_port,
+    lasting,
+    need_all,
+    run,
+    server,
+)
 
 MIB = 1 << 20
 SSHD = """
@@ -124,3 +135,16 @@ async def test_a_proxy_command_passes_output_and_exit_code(ssh: Ssh) -> None:
 async def test_a_proxy_command_carries_data_and_nothing_else(ssh: Ssh, option: str) -> None:
     data = Random(2).randbytes(8 * MIB)
     assert await ssh.run(ssh.command("ssh", ssh.proxy + option, "there", "cat"), stdin=data) == data
+
+
+async def test_a_proxy_command_that_has_done_its_work_ends_in_silence(ssh: Ssh) -> None:
+    with trio.fail_after(CLIENT_SECONDS):
+        done = await trio.run_process(
+            ssh.command("ssh", ssh.proxy, "there", "true"),
+            capture_stderr=True,  # to its end, which is that of the proxy
+            check=False,
+            env=os.environ | {"PT_DHT": "0", "PT_PORTMAP": "0", "PT_HOME": str(ssh.folder / "stdio")},
+        )
+    assert done.returncode == 0
+    lines = done.stderr.decode().splitlines()
+    assert [line for line in lines if not line.startswith("Connected to ")] == [], lines

@@ -25,6 +25,7 @@ class End(Enum):
     PEER_RESET = "reset by the peer"
     NOT_SPOKEN = "refused: the peer does not serve tunnels"
     LOST = "connection lost"
+    USED_UP = "the relay's limit was reached"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from multiaddr import Multiaddr
 from peertunnel.budget import place_of
 from peertunnel.protocols import yamux
 from peertunnel.protocols.multistream import Initiator, Responder
-from peertunnel.streams import End, Unavailable
+from peertunnel.streams import Unavailable
 from peertunnel.transport.channel import Buffer
 from peertunnel.transport.identify import Acquaintance
 from peertunnel.transport.reactor import Reactor
@@ -308,7 +308,7 @@ class MuxedConnection(ABC):
         for event in (self.event_closed, self.event_unavailable, self.event_started):
             event.set()
         for stream in list(self._streams.values()):
-            stream.on_aborted(End.LOST)
+            stream.on_aborted(self.way.loss(self.now()))
         self._streams.clear()
         self._negotiating.clear()
         for lot in (self._openers, self._pongs, self._deliveries):

@@ -4,6 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from peertunnel.streams import End
+
+_EARLY = 2.0  # seconds before the end by our clock at which a relay may cut: its own began to run first
+_UNSEEN = 65_536  # bytes that may be on the way when a relay cuts: it counts them, and we don't see them
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -33,6 +38,12 @@ class Limit:
         is_used_up = left is not None and self.size is not None and 2 * left <= self.size
         return is_used_up or (self.ends_at is not None and self.ends_at - now <= seconds)
 
+    def is_over(self, now: float) -> bool:
+        """Return whether a circuit that has been cut was used up; now: on trio's clock (seconds)."""
+        left = self.bytes_left
+        is_used_up = left is not None and self.size is not None and left <= min(self.size // 2, _UNSEEN)
+        return is_used_up or (self.ends_at is not None and self.ends_at - now <= _EARLY)
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -47,6 +58,10 @@ class Way:
     kind: Literal["direct", "punched", "relayed"]
     relay: str = ""
     limit: Limit | None = None
+
+    def loss(self, now: float) -> End:
+        """Say what it means for streams that a connection on this way was lost; now: on trio's clock (seconds)."""
+        return End.USED_UP if self.limit is not None and self.limit.is_over(now) else End.LOST
 
 
 DIRECT = Way("direct")

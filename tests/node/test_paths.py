@@ -14,7 +14,7 @@ from peertunnel.bind import bind
 from peertunnel.config import Ways
 from peertunnel.endpoints import TcpEndpoint
 from peertunnel.errors import Refused
-from peertunnel.events import PathChanged
+from peertunnel.events import PathChanged, TunnelClosed
 from peertunnel.expose import expose
 from peertunnel.host import open_host
 from peertunnel.identity import Identity
@@ -26,6 +26,7 @@ from peertunnel.transport.circuits import relay_of
 from peertunnel.transport.connection import MuxedConnection
 from tests.node.pair import LOOPBACK, PATIENCE, Log, echo, target, until
 from tests.node.test_circuits import relay, reserved
+from tests.traffic.streams import receive_exactly
 
 
 @asynccontextmanager
@@ -198,3 +199,32 @@ async def test_of_circuits_limited_in_bytes_only_the_newest_is_used() -> None:
             assert circuit.way.limit is not None and circuit.way.limit.ends_at is None
             paths.add(circuit)
             assert paths.best is circuit
+
+
+@pytest.mark.parametrize("limit", [Limit(600, 256 * 1024), Limit(3, 0)], ids=["bytes", "seconds"])
+async def test_a_tunnel_that_a_relay_cuts_at_its_limit_says_so(limit: Limit) -> None:
+    async with relay(limit) as (point, _), tunnel(point.addresses, ways="relayed") as joined:
+        async with await trio.open_tcp_stream("127.0.0.1", joined.port) as client:
+            with trio.fail_after(PATIENCE), suppress(trio.BrokenResourceError):
+                sent = 0
+                while limit.bytes == 0 or sent < 2 * limit.bytes:  # in pieces, which the relay passes on
+                    await client.send_all(bytes(1024))
+                    await receive_exactly(client, 1024)
+                    sent += 1024
+        for log in (joined.consumer_log, joined.provider_log):
+            (closed, *_) = await log.wait(TunnelClosed)
+            assert closed.reason == "the relay's limit was reached"
+
+
+async def test_a_tunnel_whose_relay_goes_away_before_its_limit_says_that_the_connection_was_lost() -> None:
+    async with (
+        relay(Limit(600, 1 << 20)) as (point, _),
+        tunnel(point.addresses, ways="relayed") as joined,
+        await trio.open_tcp_stream("127.0.0.1", joined.port) as client,
+    ):
+        await client.send_all(b"hello")
+        await receive_exactly(client, 5)
+        for connection in point.all_connections():
+            point.start_soon(connection.close)
+        (closed,) = await joined.consumer_log.wait(TunnelClosed)
+        assert closed.reason == "connection lost"

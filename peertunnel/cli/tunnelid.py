@@ -134,7 +134,7 @@ def _from_name(name: str, is_in_argv: bool) -> TunnelId:
 def from_file(name: str) -> TunnelId:
     """Read a tunnel id from a file; raises UsageError."""
     try:
-        text = Path(name).read_text(encoding="utf-8")
+        text = Path(name).read_text(encoding="utf-8-sig")  # Windows' editors put a byte-order mark first
     except (OSError, UnicodeDecodeError) as error:
         reason = (
             (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8 text"

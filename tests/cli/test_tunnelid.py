@@ -62,7 +62,8 @@ def test_options_go_before_variables(file: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("content", "text"), [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), (" a \n\n", " a \n"), ("ä\n", "ä")]
+    ("content", "text"),
+    [("a", "a"), ("a\n", "a"), ("a\r\n", "a"), (" a \n\n", " a \n"), ("ä\n", "ä"), ("\ufeffa\r\n", "a")],
 )
 def test_only_the_last_newline_is_cut(content: str, text: str, tmp_path: Path) -> None:
     (tmp_path / "id").write_bytes(content.encode())

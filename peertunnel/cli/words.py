@@ -1,5 +1,8 @@
 """Events in words: what people read on stderr, and what they read only when they ask for more."""
 
+import re
+from dataclasses import replace
+
 from peertunnel.cli.results import Described, Judged, Stepped
 from peertunnel.errors import Interrupted
 from peertunnel.events import (
@@ -23,6 +26,8 @@ from peertunnel.events import (
 from peertunnel.strength import WEAK
 
 QUIET, NORMAL, VERBOSE, NEVER = -1, 0, 1, 99  # verbosity: the count of -v, or -1 for -q
+# What a terminal obeys, or shows in another order: peers that end a connection may give any text as their reason.
+_COMMANDS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 
@@ -39,7 +44,18 @@ def threshold(event: Event) -> int:
 
 
 def sentence(event: Event, verbosity: int = NORMAL) -> str:
-    """Say in words what happened, with details for those who want them."""
+    """Say in words what happened, with details for those who want them, and nothing that a terminal would obey."""
+    return _sentence(_harmless(event), verbosity)
+
+
+def _harmless(event: Event) -> Event:
+    texts = {name: text for name in event.__match_args__ if isinstance(text := getattr(event, name), str)}
+    if not any(map(_COMMANDS.search, texts.values())):
+        return event
+    return replace(event, **{name: _COMMANDS.sub("?", text) for name, text in texts.items()})  # type: ignore[type-var]
+
+
+def _sentence(event: Event, verbosity: int) -> str:
     match event:
         case Ready(peer_id, addresses):
             details = addresses if verbosity >= VERBOSE else ()

@@ -33,6 +33,8 @@ LINK = f"pk://{PEER}/8000?a=/ip4/192.0.2.1/tcp/1&a=/ip4/192.0.2.2/tcp/1#u8Jg0hMg
         (AddressesChanged(("/a", "/b")), "Reachable at\n  /a\n  /b"),
         (AddressesChanged(()), "Not reachable"),
         (PunchFailed("12D3", "fog"), "No direct way to 12D3: fog"),
+        (Warned("bye\x1b]0;root\x07\r\nerror: \u202eno"), "warning: bye?]0;root???error: ?no"),
+        (ErrorOccurred(3, "gone: \x9b2J.", "a\nb"), "error: gone: ?2J.\n hint: a?b"),
         (Listening("127.0.0.1:2022"), "Listening on 127.0.0.1:2022"),
         (PathChanged(PEER, "direct", 0.44), f"Connected to {PEER}: direct, 0.4 ms"),
         (PathChanged(PEER, "relayed", None), f"Connected to {PEER}: relayed"),

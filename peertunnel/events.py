@@ -172,6 +172,14 @@ class Warned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut(Event):
+    """Who reads this was not fast enough: how many lines are missing here."""
+
+    kind: ClassVar[str] = "left-out"
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorOccurred(Event):
     """Something failed: the exit code that it would end the program with, a sentence and a hint."""
 

@@ -10,6 +10,7 @@ from peertunnel.events import (
     Checked,
     ErrorOccurred,
     Event,
+    LeftOut,
     Listening,
     Offered,
     PathChanged,
@@ -34,7 +35,7 @@ _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 def threshold(event: Event) -> int:
     """Give the lowest verbosity at which people see an event."""
     match event:
-        case ErrorOccurred():
+        case ErrorOccurred() | LeftOut():
             return QUIET
         case AddressesChanged() | PunchFailed() | TunnelOpened() | TunnelClosed(reason="finished"):
             return VERBOSE
@@ -95,6 +96,9 @@ def _sentence(event: Event, verbosity: int) -> str:
             return f"warning: somebody did not prove the id or the link, or was not let in, {times}: last peer {peer_id} from {place}."
         case Warned(message):
             return f"warning: {message}"
+        case LeftOut(lines):
+            missing = "1 line was" if lines == 1 else f"{lines} lines were"
+            return f"warning: {missing} left out here, since nobody had read for long."
         case ErrorOccurred(Interrupted.exit_code, message):
             return message
         case ErrorOccurred(_, message, hint):

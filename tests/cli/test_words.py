@@ -9,6 +9,7 @@ from peertunnel.events import (
     AddressesChanged,
     ErrorOccurred,
     Event,
+    LeftOut,
     Listening,
     PathChanged,
     Pong,
@@ -45,6 +46,8 @@ LINK = f"pk://{PEER}/8000?a=/ip4/192.0.2.1/tcp/1&a=/ip4/192.0.2.2/tcp/1#u8Jg0hMg
         (TunnelClosed(3, 999, 64_000_000, "finished"), "Tunnel 3 closed: finished; sent 999 B, received 64.0 MB"),
         (Pong(PEER, "direct", "/ip4/192.0.2.1/tcp/1", 3.06), f"pong from {PEER} direct via /ip4/192.0.2.1/tcp/1 in 3.1 ms"),
         (Warned("Mind the gap."), "warning: Mind the gap."),
+        (LeftOut(1), "warning: 1 line was left out here, since nobody had read for long."),
+        (LeftOut(2), "warning: 2 lines were left out here, since nobody had read for long."),
         (
             ProofsFailed(1, "Qm", "192.0.2.9"),
             "warning: somebody did not prove the id or the link, or was not let in, once: last peer Qm from 192.0.2.9.",
@@ -100,16 +103,17 @@ EVENTS = {
     "opened": TunnelOpened(1, PEER, "22"),
     "finished": TunnelClosed(1, 0, 0, "finished"),
     "traffic": TrafficMeasured(1, 1),
+    "left out": LeftOut(1),
 }
 
 
 @pytest.mark.parametrize(
     ("verbosity", "heard"),
     [
-        (-1, ["error"]),
-        (0, ["error", "ready", "cut"]),
-        (1, ["error", "ready", "cut", "opened", "finished"]),
-        (3, ["error", "ready", "cut", "opened", "finished"]),
+        (-1, ["error", "left out"]),
+        (0, ["error", "ready", "cut", "left out"]),
+        (1, ["error", "ready", "cut", "opened", "finished", "left out"]),
+        (3, ["error", "ready", "cut", "opened", "finished", "left out"]),
     ],
 )
 def test_verbosity(verbosity: int, heard: list[str]) -> None:

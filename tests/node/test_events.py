@@ -53,6 +53,7 @@ JSON: list[tuple[Event, dict[str, object]]] = [
         {"kind": "proofs-failed", "count": 3, "peer_id": "12D3", "place": "192.0.2.9"},
     ),
     (events.Warned("Mind."), {"kind": "warning", "message": "Mind."}),
+    (events.LeftOut(12), {"kind": "left-out", "lines": 12}),
     (
         events.ErrorOccurred.of(TargetError("Gone.", hint="Look.")),
         {"kind": "error", "code": 6, "message": "Gone.", "hint": "Look."},

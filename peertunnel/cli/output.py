@@ -1,17 +1,17 @@
 """Readers of the event stream: words for people on stderr, JSON lines for programs on stdout."""
 
 import errno
-import os
 import shlex
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 from peertunnel.cli.options import Flags
 from peertunnel.cli.results import RESULTS
 from peertunnel.cli.values import free_choice
 from peertunnel.cli.words import sentence, threshold
+from peertunnel.cli.writer import silence
 from peertunnel.errors import StoreError
 from peertunnel.events import Emit, Event, Events, Offered, Ready, Shared
 
@@ -72,8 +72,8 @@ class JsonLines:
                 self._stream.write(text)
                 self._stream.flush()
         except OSError as error:
-            _silence(self._stream)
-            self._lost(_failure(error))
+            silence(self._stream)
+            self._lost(failure_of(error))
 
 
 class Words:
@@ -124,19 +124,18 @@ def reader(
     *,
     advice: str = "",
     screen: Say | None = None,
-    lost: Lost = insist,
     events: Events | None = None,
     aside: Aside = nullcontext,
 ) -> Emit:
     """Give the reader that the flags ask for.
 
-    advice: see Words. screen: says things above a display, if there is one. lost and events: see JsonLines.
+    advice: see Words. screen: says things above a display, if there is one. events: see JsonLines.
     aside: entered while something is written on the terminal, but not by screen.
     """
     results = sys.stderr if flags.stdout_is_data else sys.stdout
     aside_for_results = aside if results.isatty() else nullcontext
     if flags.json:
-        return JsonLines(results, lost, events, aside_for_results)
+        return JsonLines(results, insist, events, aside_for_results)
     say = screen or printer(sys.stderr, aside=aside)
     result = screen if screen and results.isatty() else printer(results, insist, aside_for_results)
     return Words(flags.verbosity, say, result, advice, is_private=sys.stderr.isatty())
@@ -153,8 +152,8 @@ def printer(stream: TextIO, lost: Lost = lambda failure: None, aside: Aside = nu
             with aside():
                 print(text, file=stream, flush=True)
         except OSError as error:  # a closed terminal or pipe is no reason to end running tunnels
-            _silence(stream)
-            lost(_failure(error))
+            silence(stream)
+            lost(failure_of(error))
 
     return say
 
@@ -164,17 +163,9 @@ def finish() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _silence(sys.stdout)
+        silence(sys.stdout)
 
 
-def _failure(error: OSError) -> OutputError | None:
+def failure_of(error: OSError) -> OutputError | None:
     """Say why something can't be written, if not because its reader has gone."""
     return None if error.errno in _GONE else OutputError.of(error)
-
-
-def _silence(stream: TextIO) -> None:
-    """Send what is still written, also by the interpreter as it ends, to nowhere."""
-    with suppress(OSError):  # there are no descriptors left: the next line tries again
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)

@@ -1,6 +1,6 @@
 """One line at the bottom of a terminal: tunnels, bytes, rate and path."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
@@ -20,10 +20,13 @@ class Display:
     """The totals on stderr, redrawn while `draw` runs; what is said meanwhile goes above them.
 
     A question has their place while it stands.
+
+    keeps_up: says whether the terminal has shown all that was written: what is out of date is not to wait for it.
     """
 
-    def __init__(self, totals: Totals, prompt: Prompt) -> None:
+    def __init__(self, totals: Totals, prompt: Prompt, keeps_up: Callable[[], bool]) -> None:
         self._totals = totals
+        self._keeps_up = keeps_up
         self._prompt = prompt
         prompt.make_room = self._away
         self._console = Console(stderr=True)
@@ -55,7 +58,7 @@ class Display:
         """Redraw the line until cancelled."""
         while True:
             line = Text(self._totals.line(trio.current_time()), no_wrap=True, overflow="ellipsis")
-            if self._live.is_started:
+            if self._live.is_started and self._keeps_up():
                 with suppress(OSError):
                     self._live.update(line, refresh=True)
             await trio.sleep(REFRESH)

@@ -6,8 +6,9 @@ import math
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,10 +20,11 @@ from peertunnel.cli.limits import raise_open_files
 from peertunnel.cli.options import Flags
 from peertunnel.cli.prompt import Prompt
 from peertunnel.cli.totals import Totals
+from peertunnel.cli.writer import HASTE, Outlet, Writer
 from peertunnel.config import Config
 from peertunnel.endpoints import Endpoint
 from peertunnel.errors import Dismissed, Interrupted, PeerTunnelError, UsageError
-from peertunnel.events import Events, Listening, Warned
+from peertunnel.events import Events, LeftOut, Listening, Warned
 from peertunnel.identity import Identity, load_identity
 from peertunnel.known import KnownPeers
 from peertunnel.protocols.service import Service
@@ -147,24 +149,25 @@ def run(
     Raises what the story raises, perhaps in groups, and Interrupted when a signal ended it.
     """
     raise_open_files()
-    show_logs(flags.verbosity)
     config = flags.settings()
     identity = load_identity(config.identity)
+    writer = Writer()
+    # With --stdio JSON lines go to stderr; words there are no results, and nothing ends when they are lost.
+    results = writer.stderr if flags.json and flags.stdout_is_data else writer.stdout
+    is_hasty = not (graceful and flags.json)  # when the results are lost
+    show_logs(flags.verbosity)  # by the writer
 
     async def live() -> None:
         session, totals = Session(config, identity, accept_new_key), Totals()
         session.emit.subscribe(totals)
-        why: list[PeerTunnelError] = []
         is_tool = flags.stdout_is_data and not flags.json  # of a program that shows our words as its own
-
-        def lost(failure: output.OutputError | None) -> None:
-            why.append(failure or Interrupted())
-            session.stop.set()
-
+        dismissals: list[Dismissed] = []
         try:
             async with trio.open_nursery() as nursery:
-                with _reading(flags, session, totals, nursery if graceful else None, advice, lost):
-                    await nursery.start(_heed_signals, session, totals, graceful, why if is_tool else None)
+                _heed_readers(writer, results, flags, session, nursery.cancel_scope if is_hasty else None)
+                with _reading(flags, session, totals, nursery if graceful else None, advice, writer):
+                    heed = partial(_heed_signals, dismissals=dismissals if is_tool else None)
+                    await nursery.start(heed, session, totals, graceful, writer)
                     for notice in flags.notices:
                         session.emit(Warned(notice))
                     await story(session)
@@ -173,9 +176,66 @@ def run(
             if not session.stop.is_set():  # a tunnel that was cut at our own end is no failure
                 raise
         if session.stop.is_set():
-            raise why[0] if why else Interrupted()
+            raise dismissals[0] if dismissals else Interrupted()
 
-    trio.run(live)
+    try:
+        trio.run(live)
+    finally:
+        _finish(writer, results, flags)
+
+
+def _soon(work: Callable[[], None]) -> Callable[[], None]:
+    """Give a function by which another thread has trio do some work, if it still runs."""
+    token = trio.lowlevel.current_trio_token()
+
+    def tell() -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(work, idempotent=True)
+
+    return tell
+
+
+def _heed_readers(
+    writer: Writer, results: Outlet, flags: Flags, session: Session, scope: trio.CancelScope | None
+) -> None:
+    """Tell a session what the writer's thread finds out: lines are missing, or there is a reason to end.
+
+    scope: cancelled then; else the session is only told to stop.
+    """
+
+    def tell() -> None:
+        if lines := writer.resume():
+            session.emit(LeftOut(lines))
+
+    def end() -> None:
+        writer.resume()
+        session.stop.set()
+        if scope is not None:
+            scope.cancel()
+
+    tell_soon, end_soon = _soon(tell), _soon(end)
+
+    def lost() -> None:  # in the thread
+        if _reason_to_end(results.error, flags):
+            writer.discard()
+            end_soon()
+
+    writer.relieved, results.lost = tell_soon, lost
+
+
+def _finish(writer: Writer, results: Outlet, flags: Flags) -> None:
+    """Have all that was said written; raises what ends a command whose results can't be."""
+    if reason := _reason_to_end(writer.finish(results), flags):
+        raise reason
+    if lines := writer.resume():
+        output.reader(flags)(LeftOut(lines))
+
+
+def _reason_to_end(error: OSError | None, flags: Flags) -> PeerTunnelError | None:
+    """Say why to end when the results can't be written: nobody else than the reader of JSON lines is there to stop us."""
+    if error is None:
+        return None
+    return output.failure_of(error) or (Interrupted() if flags.json else None)
 
 
 def show_logs(verbosity: int) -> None:
@@ -190,7 +250,8 @@ async def _heed_signals(
     session: Session,
     totals: Totals,
     graceful: bool,
-    dismissals: list[PeerTunnelError] | None,
+    writer: Writer,
+    dismissals: list[Dismissed] | None,
     task_status: "TaskStatus[None]",
 ) -> None:
     """Stop when a signal says so.
@@ -205,6 +266,8 @@ async def _heed_signals(
         task_status.started()
         async for number in signals:
             quietly = None if number == signal.SIGINT else dismissals
+            if session.stop.is_set():
+                writer.patience = HASTE
             if session.stop.is_set() or not graceful:
                 raise Interrupted() if quietly is None else Dismissed()
             session.stop.set()
@@ -223,19 +286,17 @@ def _reading(
     totals: Totals,
     nursery: trio.Nursery | None,
     advice: str,
-    lost: output.Lost,
+    writer: Writer,
 ) -> Iterator[None]:
     """Let people or programs read the events, with a display, drawn in the nursery, for people at a terminal."""
     if not nursery or flags.json or flags.quiet or flags.stdout_is_data or not sys.stderr.isatty():
-        reader = output.reader(
-            flags, advice=advice, lost=lost, events=session.emit, aside=session.prompt.aside
-        )
+        reader = output.reader(flags, advice=advice, events=session.emit, aside=session.prompt.aside)
         session.emit.subscribe(reader)
         yield
         return
     from peertunnel.cli.progress import Display  # rich takes a while to load
 
-    with Display(totals, session.prompt) as display:
+    with Display(totals, session.prompt, lambda: writer.is_idle) as display:
         session.emit.subscribe(output.reader(flags, advice=advice, screen=display.say))
         nursery.start_soon(display.draw)
         yield

@@ -139,7 +139,7 @@ def test_more_signals_amid_the_last_words(number: int, tmp_path: Path) -> None:
             while True:
                 pt.send_signal(number)
                 connect(port).close()
-        for _ in range(50):  # the listener is closed a little earlier
+        for _ in range(25):  # the listener is closed a little earlier
             pt.send_signal(number)
             time.sleep(POLL)
         assert errors.read().strip() == "Interrupted."

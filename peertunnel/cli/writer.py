@@ -3,6 +3,7 @@
 import io
 import os
 import select
+import stat
 import sys
 import threading
 from collections import deque
@@ -20,7 +21,7 @@ class Outlet(io.RawIOBase):
 
     Attributes:
         error: why it can't be written any more, if so.
-        lost: called by the thread when that happens.
+        lost: called when that happens, by any thread.
     """
 
     def __init__(self, writer: "Writer", file: TextIO) -> None:
@@ -28,6 +29,11 @@ class Outlet(io.RawIOBase):
         self._file = file
         self.error: OSError | None = None
         self.lost: Callable[[], None] = lambda: None
+        kind = os.fstat(file.fileno()).st_mode
+        self._is_pipe = stat.S_ISFIFO(kind)
+        self._may_hold_up = file.isatty() or stat.S_ISSOCK(kind)
+        self._poll = select.poll()
+        self._poll.register(file.fileno(), select.POLLOUT)
 
     def writable(self) -> bool:
         """Say that this is for writing."""
@@ -48,21 +54,26 @@ class Outlet(io.RawIOBase):
 
     def flush(self) -> None:
         """Once the command has ended, wait until all is written; raises OSError if it can't be."""
-        if self._writer.wait():
+        if self._writer.is_over:
+            self._writer.wait()
             error, self.error = self.error, None
             if error is not None:
                 raise error
 
+    def takes_at_once(self, size: int) -> bool:
+        """Return whether so many bytes can be written without waiting for anybody."""
+        if self._is_pipe:
+            return size <= select.PIPE_BUF and bool(self._poll.poll(0))  # so much it takes if anything
+        return not self._may_hold_up
+
     def take(self, data: memoryview) -> int:
-        """Write some of it, and give how many bytes are done with; called by the thread."""
+        """Write some of it, and give how many bytes are done with."""
         if self.error is not None:
             return len(data)
         try:
             return os.write(self.fileno(), data)
         except BlockingIOError:  # whoever we share the file with made it non-blocking
-            poll = select.poll()
-            poll.register(self.fileno(), select.POLLOUT)
-            poll.poll()
+            self._poll.poll()
             return 0
         except OSError as error:
             self.error = error
@@ -76,6 +87,7 @@ class Writer:
 
     Attributes:
         stdout, stderr: where what is written on them goes.
+        is_over: whether the command has ended, so that who flushes a stream waits.
         patience: seconds without any progress after which `finish` gives up.
         relieved: called, by any thread and again and again, when there is room after something was left out.
     """
@@ -84,12 +96,12 @@ class Writer:
         self.stdout, self.stderr = Outlet(self, sys.stdout), Outlet(self, sys.stderr)
         self.patience = PATIENCE
         self.relieved: Callable[[], None] = lambda: None
+        self.is_over = False
         self._queue: deque[tuple[Outlet, bytes]] = deque()
         self._size = 0  # bytes that are not written yet
         self._changed = threading.Condition()
         self._left_out = 0  # lines
         self._is_full = False  # from when something is left out until `resume`
-        self._is_over = False
         self._has_given_up = False
         sys.stdout, sys.stderr = _text(self.stdout, sys.stdout), _text(self.stderr, sys.stderr)
         threading.Thread(target=self._write, name="output", daemon=True).start()
@@ -104,13 +116,16 @@ class Writer:
         with self._changed:
             if self._has_given_up:
                 return
-            if not self._is_over and (self._is_full or self._size + len(data) > ROOM):
+            if not self.is_over and (self._is_full or self._size + len(data) > ROOM):
                 self._is_full = True
                 self._left_out += data.count(b"\n")
             else:
-                self._queue.append((outlet, data))
-                self._size += len(data)
-                self._changed.notify_all()
+                if not self._size and outlet.takes_at_once(len(data)):  # to wake a thread costs much more
+                    data = data[outlet.take(memoryview(data)) :]
+                if data:
+                    self._queue.append((outlet, data))
+                    self._size += len(data)
+                    self._changed.notify_all()
         self._look_for_room()
 
     def resume(self) -> int:
@@ -132,7 +147,7 @@ class Writer:
         From now on nothing is left out, and who flushes a stream waits.
         """
         try:
-            self._is_over = True
+            self.is_over = True
             self.wait()
         except KeyboardInterrupt:  # at once, then
             self._has_given_up = True
@@ -142,19 +157,14 @@ class Writer:
         self.stdout.error = self.stderr.error = None
         return error
 
-    def wait(self) -> bool:
-        """Wait until everything is written, if the command has ended: return whether it has.
-
-        Gives up, for good, when the reader takes nothing for too long.
-        """
-        while (
-            self._is_over and self._size and not self._has_given_up
-        ):  # no lock, which the thread could hold for ever
-            with self._changed:  # as the interpreter ends
+    def wait(self) -> None:
+        """Wait until everything is written; gives up, for good, when the reader takes nothing for too long."""
+        # Mostly without the lock, which the thread could hold for ever as the interpreter ends.
+        while self._size and not self._has_given_up:
+            with self._changed:
                 left = self._size
                 if left and not self._changed.wait_for(lambda: self._size < left, self.patience):  # noqa: B023
                     self._has_given_up = True
-        return self._is_over
 
     def _write(self) -> None:
         while True:
@@ -163,9 +173,8 @@ class Writer:
                 outlet, data = self._queue.popleft()
             rest = memoryview(data)
             while rest and not self._has_given_up:
-                written = outlet.take(
-                    rest[: select.PIPE_BUF]
-                )  # a longer write would hide that the reader takes some
+                # A longer write would hide that the reader takes some.
+                written = outlet.take(rest[: select.PIPE_BUF])
                 rest = rest[written:]
                 with self._changed:
                     self._size -= written

@@ -193,7 +193,7 @@ class Splice:
         self._is_deaf = True
         self._pending.clear()
         self._registration.remove(WRITE)
-        if self._local_is_finished:
+        if self._local_is_finished or self._is_stopped:
             self._stream.abort()
         else:
             self.send_up()
@@ -253,7 +253,9 @@ class Splice:
         an end.
         """
         self._is_stopped = True
-        if self._peer_is_finished:
+        if self._is_deaf:
+            self._stream.abort()
+        elif self._peer_is_finished:
             self.finish()
 
     # -- the end --------------------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """A peer that reads no further: it may still send, and what it does not take passes for delivered nowhere."""
 
+from contextlib import suppress
+
 import pytest
 import trio
+from libp2p.stream_muxer.exceptions import MuxedStreamReset
 
-from peertunnel.streams import End
+from peertunnel.streams import End, Outcome
 from peertunnel.transport.quic.connection import HELD, QuicConnection
 from peertunnel.transport.stream import MuxedStream
 from tests.node.pair import PATIENCE, until
@@ -77,6 +80,24 @@ async def test_who_reads_no_further_may_send_on() -> None:
         assert not outcomes
         stop(client, with_end=True)
         assert await read_until_reset(target) == 0
+
+
+async def send_until_told(client: MuxedStream, outcomes: list[Outcome]) -> None:
+    """Send until the tunnel has noticed that its socket takes nothing."""
+    with trio.fail_after(PATIENCE), suppress(MuxedStreamReset):
+        while not outcomes:
+            await client.write(ANSWER)
+            await trio.sleep(0.01)
+
+
+async def test_where_neither_end_takes_anything_the_tunnel_ends() -> None:
+    async with spliced("quic") as (client, target, outcomes):
+        stop(client, with_end=False)
+        await client.write(ANSWER)
+        assert await target.receive_some() == ANSWER
+        await target.aclose()
+        await send_until_told(client, outcomes)
+        assert [outcome.end for outcome in outcomes] == [End.LOCAL_RESET]
 
 
 async def test_an_end_and_later_a_stop_are_a_reset() -> None:

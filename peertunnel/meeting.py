@@ -18,7 +18,6 @@ from peertunnel.boundary import contained
 from peertunnel.discovery import Candidate, Source
 from peertunnel.errors import NotFound, Refused
 from peertunnel.host import Host
-from peertunnel.pace import Pace
 from peertunnel.protocols.service import Service
 from peertunnel.transport.connection import MuxedConnection
 from peertunnel.transport.dialer import MAX_ADDRESSES
@@ -106,7 +105,6 @@ class Meeting:
         self._candidates: dict[str, _Candidate] = {}
         self._dials = trio.Semaphore(MAX_DIALS)
         self._repeated = trio.Semaphore(MAX_DIALS // 2)  # of them at who has failed: who is new waits less
-        self._pace = Pace()
         self._forgotten_at = float("-inf")  # when a candidate made room for another, in seconds
         self._failure = trio.Event()  # replaced each time
 
@@ -226,8 +224,6 @@ class Meeting:
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(_cancel_when, candidate.more, attempt)
                         addresses = self._worth_dialling(peer_id, candidate.addresses)
-                        if candidate.has_failed:
-                            addresses = self._pace.admit(addresses)
                         outcome = await self._outcome(peer_id, addresses)
                         nursery.cancel_scope.cancel()
         except BaseException:

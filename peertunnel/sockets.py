@@ -26,7 +26,6 @@ BACKLOG = 4096  # connections; Linux's default for somaxconn, which Go uses too
 PICK_TRIES = 20  # ports tried until one is free on every address
 DIAL_STAGGER = 0.25  # seconds between attempts; RFC 8305 section 5, Connection Attempt Delay
 UNIX_RETRY = 0.01  # seconds between attempts on a unix socket whose queue is full
-TAKE_POLL = 0.02  # seconds between looks at what the other end has yet to take
 LOCK_WAIT = 2.0  # seconds; whoever holds the lock needs well under a millisecond
 
 _NOT_HERE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
@@ -125,15 +124,6 @@ def end(sock: socket.socket, in_order: bool) -> None:
     except OSError:
         pass  # it may be lost or closed already
     sock.close()
-
-
-async def abort_when_taken(sock: socket.socket) -> None:
-    """Abort a socket as soon as the other end's system has all that was sent: an abort throws away what it has not."""
-    try:
-        while unacknowledged(sock):  # noqa: ASYNC110 - the system tells of it in no other way
-            await trio.sleep(TAKE_POLL)
-    finally:
-        end(sock, in_order=False)
 
 
 def unacknowledged(sock: socket.socket) -> int:

@@ -84,6 +84,7 @@ class Crossing:
     def _end(self) -> None:
         self._ended.set()
         for side in self._sides:
+            side.stream.let_go()
             side.stream.muxed_conn.reactor.yield_soon()
 
     @property
@@ -99,13 +100,14 @@ class _Side:
         stream: the stream.
         other: the side at which what comes here goes out.
         is_done: whether the FIN of the other side has been passed on here.
+        is_stopped: whether the peer takes nothing more.
     """
 
     other: "_Side"
 
     def __init__(self, stream: MuxedStream, crossing: Crossing) -> None:
         self.stream = stream
-        self.is_done = False
+        self.is_done = self.is_stopped = False
         self._crossing = crossing
         self._connection = stream.muxed_conn
         self._pending = bytearray()  # bytes that this stream has not taken
@@ -130,9 +132,12 @@ class _Side:
 
     def stop(self) -> None:
         """Take it that the peer reads no further: what is left for it, and what comes for it yet, nobody takes."""
+        self.is_stopped = True
         self.other.stream.consumed(len(self._pending))
         self._pending.clear()
-        self.send_fin()
+        self.other.stream.muxed_conn.flush()
+        if self._is_finishing:
+            self.send_fin()
 
     def abort(self, end: End) -> None:
         """Stop here: the peer or the connection is gone, and the other peer must not take that for an end."""
@@ -142,7 +147,7 @@ class _Side:
 
     def send(self, views: Sequence[memoryview], size: int) -> None:
         """Send bytes of the other peer on, and keep what can't leave now."""
-        if self.is_done:
+        if self.is_stopped:
             self.other.stream.consumed(size)
             return
         sent = 0

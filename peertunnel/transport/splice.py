@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _WRITE_SIZE = 1024 * 1024  # bytes offered to a local socket at a time
 _SMALL = 4096  # bytes up to which a copy costs less than a record and a system call of its own
+TAKE_POLL, LAST_TAKE_POLL = 0.02, 0.5  # seconds between looks at what a socket's other end has yet to take
 _NOTHING = memoryview(b"")
 _MAX_VIEWS = 1024  # buffers of one sendmsg; IOV_MAX of Linux, macOS and the BSDs
 
@@ -89,7 +90,9 @@ class Splice:
             self._connection.take_turn(self.send_up)
             return
         window = self._connection.send_window(self._stream.stream_id)
-        if not window:
+        if self._is_stopped and self._replay is None:
+            self._discard()
+        elif not window:
             self._registration.replace(READ, ERROR)  # who doesn't read may take for ever
         elif self._ahead:
             self._send_ahead(window)
@@ -122,11 +125,7 @@ class Splice:
             self._stream.abort()
             return
         if not size:
-            self._local_is_finished = True
-            self._stream.finish()
-            self._end_if_done()
-            if self._end is None:
-                self._registration.replace(READ, ERROR)  # a reset may follow an end
+            self._finish_local()
             return
         # Before it is sent: what happens meanwhile may use the memory, or end the stream.
         self._count(size, views)
@@ -143,6 +142,28 @@ class Splice:
             connection.take_turn(self.send_up)
         else:
             self._registration.add(READ)
+
+    def _finish_local(self) -> None:
+        """Take the socket's end."""
+        self._local_is_finished = True
+        self._stream.finish()
+        self._end_if_done()
+        if self._end is None:
+            self._registration.replace(READ, ERROR)  # a reset may follow an end
+
+    def _discard(self) -> None:
+        """Read what nobody takes, as the system does of a socket that is shut down for reading: an end may be behind it."""
+        try:
+            size = self._sock.recv_into(self._connection.first_view)
+        except BlockingIOError:
+            size = -1
+        except OSError:
+            self._stream.abort()
+            return
+        if size:
+            self._registration.add(READ)
+        else:
+            self._finish_local()
 
     def _send_ahead(self, window: int) -> None:
         part, self._ahead = self._ahead[:window], self._ahead[window:]
@@ -236,7 +257,8 @@ class Splice:
         if self._pending or self._end is not None or self._is_deaf:
             return
         if self._is_stopped:
-            self._stream.abort(End.PEER_RESET)
+            trio.lowlevel.spawn_system_task(self._reset_when_taken)
+            self._connection.reactor.yield_soon()
             return
         if self._local_is_finished:
             self.abort(End.FINISHED)
@@ -255,13 +277,25 @@ class Splice:
         self._is_stopped = True
         if self._is_deaf:
             self._stream.abort()
-        elif self._peer_is_finished:
+            return
+        if self._peer_is_finished:
             self.finish()
+        self.send_up()
+
+    async def _reset_when_taken(self) -> None:
+        """Reset the socket as soon as its other end has what was sent: a reset throws away what it has not."""
+        pause = TAKE_POLL
+        while self._end is None and sockets.unacknowledged(self._sock):
+            await trio.sleep(pause)
+            pause = min(2 * pause, LAST_TAKE_POLL)
+        if self._end is None:
+            self._stream.abort(End.PEER_RESET)
 
     # -- the end --------------------------------------------------------------------------------------------------
 
     def _end_if_done(self) -> None:
-        if self._local_is_finished and self._peer_is_finished and not self._pending:
+        is_done = self._local_is_finished and self._peer_is_finished and not self._pending
+        if is_done and not self._is_stopped:
             self.abort(End.FINISHED)
 
     def abort(self, end: End) -> None:
@@ -269,11 +303,9 @@ class Splice:
         if self._end is None:
             self._end = end
             self._registration.close()
+            self._stream.let_go()
             kept = self._kept(end)
-            if kept is None and self._is_stopped and self._peer_is_finished:
-                trio.lowlevel.spawn_system_task(sockets.abort_when_taken, self._sock)
-                self._connection.reactor.yield_soon()
-            elif kept is None:
+            if kept is None:
                 sockets.end(self._sock, end is End.FINISHED)
             self._on_end(Outcome(end, self._stream.sent_bytes, self._stream.received_bytes, kept))
 

@@ -159,10 +159,10 @@ class MuxedStream:
             self.end = end
             if self._joint is not None:
                 self._joint.abort(end)
-            self._let_go()
+            self.let_go()
             self.wake()
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
         """Let go of the joint, which holds us: a cycle of both would wait for the collector, and thousands cost time."""
         self._joint = None
         self._is_discarding = True
@@ -300,8 +300,6 @@ class MuxedStream:
     def _forget_if_done(self) -> None:
         if self._is_finished and self._peer_is_finished:
             self.muxed_conn.forget(self)
-            if self._joint is not None:
-                self._let_go()
 
     # -- for protocols of messages ---------------------------------------------------------------------------------
 

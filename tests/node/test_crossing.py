@@ -60,16 +60,21 @@ async def test_the_destination_may_speak_and_end_first() -> None:
             assert await read_all(called) == b"late"
 
 
-async def test_who_reads_no_further_may_still_answer() -> None:
+@pytest.mark.parametrize("is_answered_first", [True, False])
+async def test_who_reads_no_further_may_still_answer(is_answered_first: bool) -> None:
     """As a Go peer that closes its stream, over QUIC."""
     async with network() as relay, relay.circuit() as (caller, called):
         both = [stream for one in relay.host.all_connections() for stream in one._streams.values()]
         (side,) = [stream for stream in both if stream.stream_id == called.stream_id]
         with trio.fail_after(PATIENCE):
             side.on_stopped()
+            if is_answered_first:
+                await send(called, b"answer")
+                assert await read_all(caller) == b"answer"
             await send(caller, NOISE)  # nobody takes it, and nothing waits for that
-            await send(called, b"answer")
-            assert await read_all(caller) == b"answer"
+            if not is_answered_first:
+                await send(called, b"answer")
+                assert await read_all(caller) == b"answer"
             await relay.until(lambda: not relay.server.book.circuits)
             await relay.until(lambda: not side.muxed_conn._streams)
 

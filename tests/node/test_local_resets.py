@@ -23,6 +23,14 @@ async def spliced(
     kind: Transports = "tcp",
 ) -> AsyncIterator[tuple[MuxedStream, trio.SocketStream, list[Outcome]]]:
     """Yield a stream, the socket at the other end of its tunnel, and what became of the tunnel."""
+    outcomes: list[Outcome] = []
+    async with streams(kind) as (client, server), attached(server, outcomes) as target:
+        yield client, target, outcomes
+
+
+@asynccontextmanager
+async def attached(stream: MuxedStream, outcomes: list[Outcome]) -> AsyncIterator[trio.SocketStream]:
+    """Attach a stream to a socket that takes little, and yield that one's other end."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         far = socket.socket()
         far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
@@ -30,11 +38,9 @@ async def spliced(
         near, _ = listener.accept()
     near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)
     near.setblocking(False)
-    outcomes: list[Outcome] = []
-    async with streams(kind) as (client, server):
-        server.attach(near, outcomes.append)
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(far)) as target:
-            yield client, target, outcomes
+    stream.attach(near, outcomes.append)
+    async with trio.SocketStream(trio.socket.from_stdlib_socket(far)) as target:
+        yield target
 
 
 @pytest.mark.parametrize("kind", ["tcp", "quic"])
@@ -64,3 +70,21 @@ async def test_a_reset_after_an_end_is_passed_on() -> None:
         await until(lambda: outcomes)
         assert [outcome.end for outcome in outcomes] == [End.LOCAL_RESET]
         await until(lambda: client.end is not None)
+
+
+@pytest.mark.parametrize("kind", ["tcp", "quic"])
+@pytest.mark.parametrize("who", ["the target", "we"])
+async def test_what_both_have_ended_can_be_cut_while_the_socket_is_behind(kind: Transports, who: str) -> None:
+    outcomes: list[Outcome] = []
+    async with streams(kind) as (client, server), attached(server, outcomes) as target:
+        await target.send_eof()
+        await client.write(bytes(8 * SMALL))
+        await client.close_write()
+        await until(lambda: server.is_closed)
+        assert not outcomes  # the target has yet to take most of it
+        if who == "the target":
+            reset(target)
+        else:
+            server.abort()
+        await until(lambda: outcomes)
+        assert [outcome.end for outcome in outcomes] == [End.LOCAL_RESET]

@@ -5,6 +5,7 @@ a peer credit for what was read from it, so a reader that stops holds back its o
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -322,12 +323,12 @@ class QuicConnection(MuxedConnection):
         """Abort a stream at the peer's end; what a tunnel has sent last arrives before, if it can."""
         flow = self._flows.pop(stream_id, None)
         self._undelivered.discard(stream_id)
-        is_delivering = flow is not None and flow.may_be_delivering
-        self._engine.reset(self.number, stream_id, not is_delivering)
-        if is_delivering and self._nursery is not None:
-            self._undelivered.add(stream_id)
-            self._nursery.start_soon(self._reset_later, stream_id)
-            self.reactor.yield_soon()
+        if flow is not None and flow.may_be_delivering and self._nursery is not None:
+            with suppress(RuntimeError):  # cancelled from outside, the connection ends at this moment
+                self._nursery.start_soon(self._reset_later, stream_id)
+                self._undelivered.add(stream_id)
+                self.reactor.yield_soon()
+        self._engine.reset(self.number, stream_id, sending=stream_id not in self._undelivered)
         self._endpoint.flush()
 
     async def _reset_later(self, stream_id: int) -> None:
@@ -386,8 +387,7 @@ class QuicConnection(MuxedConnection):
 
     def get_transport_addresses(self) -> list[Multiaddr]:
         """Return the peer's address."""
-        host, port = self.get_remote_address()
-        return [Multiaddr(f"{socket_address((host, port), 'udp')}/quic-v1")]
+        return [Multiaddr(f"{socket_address(self.get_remote_address(), 'udp')}/quic-v1")]
 
     def get_remote_address(self) -> tuple[str, int]:
         """Return the peer's host and port, the last ones where it has moved."""

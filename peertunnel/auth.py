@@ -193,9 +193,8 @@ class Authenticator:
             party.confirm(await talk.hear())
             self._budget.give_back(origin)
             return talk
-        except (
-            BaseException
-        ) as error:  # cancelled, too: our reply may have told the peer whether its guess was right
+        except BaseException as error:
+            # Cancelled, too: our reply may have told the peer already whether its guess was right.
             if self._count_failure(origin, error):
                 self._on_failed(peer_id, stream.muxed_conn.place)
             raise

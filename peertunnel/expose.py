@@ -20,9 +20,8 @@ from peertunnel.transport.stream import MuxedStream
 
 ADDRESS_INTERVAL = 0.5  # seconds between looks at our addresses
 TARGET_TIMEOUT = 10.0  # seconds for the target to answer; a local one does at once, or never
-NOTICE = (
-    3.0  # seconds for a consumer to hear that no more tunnels are taken: a round trip and two retransmissions
-)
+# Seconds for a consumer to hear that no more tunnels are taken: a round trip and two retransmissions.
+NOTICE = 3.0
 LOOK = 0.1  # seconds between looks at what still runs on a connection
 
 

@@ -26,15 +26,8 @@ from tests.tools import PT
 FULL = Path("/dev/full")
 STRONG = "9f8c3f3a1d5be07c42ad"  # an id that nobody warns of
 PAGE = 4096  # bytes
-UNMET = (
-    "bind",
-    "--port",
-    "0",
-    "--id",
-    STRONG,
-    "--wait",
-    "0.1",
-)  # each connection waits in vain, and that is told
+# Each connection waits in vain, and that is told.
+UNMET = ("bind", "--port", "0", "--id", STRONG, "--wait", "0.1")
 
 
 class Piped:

@@ -323,7 +323,7 @@ class QuicConnection(MuxedConnection):
         """Abort a stream at the peer's end; what a tunnel has sent last arrives before, if it can."""
         flow = self._flows.pop(stream_id, None)
         self._undelivered.discard(stream_id)
-        if flow is not None and flow.may_be_delivering and self._nursery is not None:
+        if flow is not None and flow.end() and self._nursery is not None:
             with suppress(RuntimeError):  # cancelled from outside, the connection ends at this moment
                 self._nursery.start_soon(self._reset_later, stream_id)
                 self._undelivered.add(stream_id)

@@ -38,10 +38,10 @@ class Flow:
     is_over: bool = False
     messages: int = 0
 
-    @property
-    def may_be_delivering(self) -> bool:
-        """Whether a tunnel has sent something that may be on the way, and the peer wants it."""
+    def end(self) -> bool:
+        """Take no part any more; return whether a tunnel has sent something that may be on the way, and the peer wants it."""
         is_wanted = not (self.is_over or self.is_stopped or self.is_full)
+        self.is_over = True
         return is_wanted and self.stream.must_deliver and self.stream.sent_bytes > 0
 
     def carries_messages(self, size: int) -> bool:

@@ -159,11 +159,10 @@ class MuxedStream:
             self.end = end
             if self._joint is not None:
                 self._joint.abort(end)
-            self.let_go()
             self.wake()
 
     def let_go(self) -> None:
-        """Let go of the joint, which holds us: a cycle of both would wait for the collector, and thousands cost time."""
+        """Let go of the joint, as it ends: it holds us, and a cycle would wait for the collector; thousands cost time."""
         self._joint = None
         self._is_discarding = True
 
